@@ -147,7 +147,7 @@ def _drawn(
     units = units_of(set(free) - kept.keys(), group_of, [*parts], kept, not_in)
     part_of = balanced_draw(units, parts, classes, split.seed, kept)
     if split.folds is not None:
-        _refuse_empty_folds(split, part_of, asked.group)
+        _refuse_empty_folds(split, part_of, parts, group_of)
     shown = {**part_of, **{name: one for name, one in (beside or {}).items() if one == TEST}}
     columns = [part for part in parts if parts[part] > 0 or part in shown.values()]
     notes = (*asked.notes, *share_note(part_of, parts, asked.group))
@@ -230,13 +230,15 @@ def _row(part: Part, count: int) -> tuple[str, ...]:
     return tuple("val" if str(number) == part else "train" for number in range(count))
 
 
-def _refuse_empty_folds(split: Split, part_of: Mapping[str, Part], group: Grouped | None) -> None:
-    """Refuse more folds than there are subjects or groups."""
+def _refuse_empty_folds(
+    split: Split, part_of: Mapping[str, Part], parts: Mapping[Part, float], group_of: Mapping[str, str | None] | None
+) -> None:
+    """Refuse more folds than there are subjects or groups for them and for test."""
     outside = {name: part for name, part in part_of.items() if part != TEST}
-    if len(set(outside.values())) == split.folds:
+    if {part for part, share in parts.items() if share > 0} <= set(part_of.values()):
         return
-    group_of = {} if group is None else group[1]
-    units = len({(True, one) if (one := group_of.get(name)) else (False, name) for name in outside})
-    what = "subjects" if group is None else f"groups of {group[0]}"
+    units = len({(True, one) if (one := (group_of or {}).get(name)) else (False, name) for name in outside})
+    units -= parts[TEST] > 0 and len(outside) == len(part_of)  # one of them would go to test, which is still empty
+    what = "subjects" if group_of is None else f"groups of {split.group}"
     allowed = f"2 to {units}" if units > 2 else "2" if units == 2 else "no folds with so few"
     raise DataError(f"split.folds: found {split.folds}, but outside test there are {units} {what}; allowed: {allowed}")
