@@ -43,8 +43,8 @@ def units_of(
         allowed = frozenset(homes or parts) - {part for subject in own for part in not_in.get(subject, ())}
         if own and not allowed:
             raise DataError(
-                f"split.group: the stored subjects of group {name} ({listed(subjects, _SHOWN)}) cannot be in one fold "
-                "and stay train or val as they are; prepare into a new folder, which draws all again"
+                f"split.group: subjects of group {name} ({listed(subjects, _SHOWN)}) are stored in train and in "
+                "another split, and cannot be in one fold; prepare into a new folder: nobody has a place there yet"
             )
         if own:
             units.append(Unit(f"group {name}" if is_group else name, tuple(own), allowed))

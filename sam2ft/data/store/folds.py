@@ -55,7 +55,7 @@ def split_in(folds: Folds, fold: int, subjects: Collection[str]) -> dict[str, st
     if fold >= count:
         raise DataError(f"found {fold}; allowed: 0 to {count - 1}, the folds of the store")
     if unknown := sorted(set(subjects) - folds.keys()):
-        raise DataError(f"found {fold}, but store.json names no fold of {listed(unknown, _SHOWN)}; prepare it again")
+        raise DataError(f"found {fold}, but store.json has no folds of {listed(unknown, _SHOWN)}")
     return {subject: folds[subject][fold] for subject in subjects}
 
 

@@ -93,7 +93,7 @@ def test_without_folds_the_store_is_as_before_and_has_none(tmp_path: Path) -> No
     assert folds(tmp_path) == [
         {s: [r.key.subject for r in Store.open(store).volumes if r.split == s] for s in ("train", "val", "test")}
     ]
-    with pytest.raises(DataError, match="the store has no folds; leave the key out, or prepare it with split.folds"):
+    with pytest.raises(DataError, match="the store has no folds; leave the key out, or prepare it"):
         open_source("t", DatasetSource(store=store, fold=0))
 
 
@@ -161,7 +161,7 @@ def test_all_folds_of_a_split_file(tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text(splits_final(4, NAMES[::-1]))
     summary = prepared(tmp_path, "{file: s.json, fold: all}")
     assert any(note.startswith("split.file moves stored subjects") for note in summary.notes)
-    assert [one["val"] for one in folds(tmp_path)][0] == ["d", "h"]
+    assert folds(tmp_path)[0]["val"] == ["d", "h"]
 
 
 @pytest.mark.parametrize(
