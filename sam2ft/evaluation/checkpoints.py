@@ -11,7 +11,7 @@ from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.schema.model_names import MODELS, NANO
 from sam2ft.config.yaml.tree import SET, Tree, load_tree, overridden, parse_overrides
 from sam2ft.config.yaml.validation import checked
-from sam2ft.core.errors import CheckpointError, UserError
+from sam2ft.core.errors import CheckpointError, UserError, listed
 from sam2ft.core.files import sha256_file
 from sam2ft.core.given.wrong_kind import Wanted, not_there, wrong_kind
 from sam2ft.data.store.store import Store, records_digest
@@ -23,10 +23,11 @@ from sam2ft.model.weights import describe_weights
 from sam2ft.runs.attempt.evaluation_guard import evaluation_guard
 from sam2ft.runs.identity_file import refuse_other_settings
 from sam2ft.runs.layout import RUNS, EvalLayout, RunLayout, converted_weights, foreign_evaluation
-from sam2ft.runs.stores import file_digests, max_train_subjects
+from sam2ft.runs.stores import file_digests, max_train_subjects, open_source
 from sam2ft.runs.trained_weights import refuse_other_weights
 
 FOREIGN_HEX = 12
+_SHOWN = 3
 # Weights show the model but not the image size they were used with; official weights use 1024 px.
 IMAGE_SIZES = {NANO: 256}
 OFFICIAL_IMAGE_SIZE = 1024
@@ -127,7 +128,26 @@ def _experiment(request: CheckpointRequest, layout: RunLayout | None, like: Expe
         names = overridden(tree, [(key, value, SET) for key, value in changes]).value["dataset"]
         changes += [(f"dataset.{name}.fold", request.fold) for name in names]
     changes += parse_overrides(request.overrides)
-    return checked(Experiment, overridden(tree, [(key, value, SET) for key, value in changes]))
+    found = checked(Experiment, overridden(tree, [(key, value, SET) for key, value in changes]))
+    if layout is not None:
+        _refuse_other_folds(checked(Experiment, tree), found)
+    return found
+
+
+def _refuse_other_folds(own: Experiment, found: Experiment) -> None:
+    """Refuse val and test subjects of another fold that the run was trained on in its own."""
+    for name, source in found.dataset.items():
+        ours, theirs = own.dataset[name].fold or 0 if name in own.dataset else None, source.fold or 0
+        if ours in (None, theirs) or found.eval.split == "train":
+            continue
+        in_ours = open_source(name, source.model_copy(update={"fold": ours})).volumes
+        trained = {record.key for record in in_ours if record.split == "train"}
+        evaluated = [record.key for record in open_source(name, source).volumes if record.split == found.eval.split]
+        if subjects := sorted({key.subject for key in evaluated if key in trained}):
+            raise UserError(
+                f"dataset.{name}.fold: found {theirs}, but the run was trained with fold {ours}, on subjects that are "
+                f"{found.eval.split} in fold {theirs} ({listed(subjects, _SHOWN)}); allowed: {ours}"
+            )
 
 
 def _given_stores(paths: Sequence[Path], tree: Tree) -> dict[str, Any]:
