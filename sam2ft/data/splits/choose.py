@@ -3,15 +3,14 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sam2ft.config.schema.dataset import Split
-from sam2ft.config.schema.sources import ALL_FOLDS
+from sam2ft.config.schema.sources import ALL_FOLDS, Split
 from sam2ft.core.errors import DataError, listed
 from sam2ft.data.sources.row import VolumeFiles
 from sam2ft.data.splits.balance import Grouped, balance_table, share_note
 from sam2ft.data.splits.draw import Part, balanced_draw
 from sam2ft.data.splits.given import given_splits, refuse_useless_keys, shares_beside
 from sam2ft.data.splits.groups import units_of
-from sam2ft.data.splits.strata import Stratum, stratum, values_of
+from sam2ft.data.splits.strata import Stratum, covariate_values, stratum
 from sam2ft.data.store.folds import Folds, num_folds
 from sam2ft.data.store.split import SPLITS, kept_note, moved_note, split_by_fractions
 
@@ -171,12 +170,12 @@ def _asked(split: Split, sources: Sequence[VolumeFiles], known: Known, num_parts
     notes: list[str] = []
     strata = []
     for name in split.stratify:
-        values, found = values_of("split.stratify", name, sources, alike=False)
+        values, found = covariate_values("split.stratify", name, sources, alike=False)
         strata.append(stratum(name, _with_stored(values, name, known), num_parts))
         notes += [*found, *strata[-1].notes]
     if split.group is None:
         return _Asked(tuple(strata), None, tuple(notes))
-    values, found = values_of("split.group", split.group, sources, alike=True)
+    values, found = covariate_values("split.group", split.group, sources, alike=True)
     return _Asked(tuple(strata), (split.group, _with_stored(values, split.group, known)), (*notes, *found))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from sam2ft.config.schema.dataset import DRAWN, Split
+from sam2ft.config.schema.sources import DRAWN, Split
 from sam2ft.core.errors import DataError
 from sam2ft.data.sources.row import VolumeFiles
 from sam2ft.data.store.split import SPLITS

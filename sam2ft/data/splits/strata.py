@@ -30,7 +30,7 @@ class Stratum:
     notes: tuple[str, ...] = ()
 
 
-def values_of(
+def covariate_values(
     key: str, name: str, sources: Sequence[VolumeFiles], *, alike: bool
 ) -> tuple[dict[str, str | None], list[str]]:
     """(subject -> its value of a covariate, None without one; notes).

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sam2ft.config.schema.dataset import Split
+from sam2ft.config.schema.sources import Split
 from sam2ft.core.errors import DataError
 from sam2ft.core.keys import VolumeKey
 from sam2ft.data.sources.row import VolumeFiles
