@@ -22,12 +22,24 @@ if TYPE_CHECKING:
     from sam2ft.evaluation.checkpoints import CheckpointRequest
     from sam2ft.evaluation.masks.score import Scored
 
-OF_CHECKPOINT = ("data", "model", "split", "protocol", "instances", "set")
+OF_CHECKPOINT = ("data", "model", "split", "fold", "protocol", "instances", "set")
 TAKES = {
     "ckpt": OF_CHECKPOINT,
     "compare": OF_CHECKPOINT,
     "predictions": (
-        *("data", "split", "resample", "believe", "spacing_mm", "axes", "overlaps", "segment_from", "set", "workers"),
+        *(
+            "data",
+            "split",
+            "fold",
+            "resample",
+            "believe",
+            "spacing_mm",
+            "axes",
+            "overlaps",
+            "segment_from",
+            "set",
+            "workers",
+        ),
     ),
     "reference": (
         *("prediction", "labels", "resample", "believe", "spacing_mm", "axes", "slice_axis"),
@@ -74,6 +86,12 @@ def parser() -> argparse.ArgumentParser:
     both = parser.add_argument_group("where and how")
     both.add_argument("--data", type=Path, action="append", default=[], metavar="STORE", help="prepared store")
     both.add_argument("--split", choices=("train", "val", "test"), help="subjects that are evaluated (default: test)")
+    both.add_argument(
+        "--fold",
+        type=int,
+        metavar="K",
+        help="fold of the stores whose --split is meant (default: that of the run, or 0)",
+    )
     both.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     both.add_argument("--out", type=Path, metavar="DIR", help="folder of the tables")
     return parser
@@ -122,12 +140,17 @@ def main() -> int:
     given = parser().parse_args()
     what = next(name for name in TAKES if getattr(given, name) is not None)
     if surplus := [
-        name for taken in TAKES.values() for name in taken if getattr(given, name) and name not in TAKES[what]
+        name for taken in TAKES.values() for name in taken if _is_given(given, name) and name not in TAKES[what]
     ]:
         options = [name.replace("_", "-") for name in (surplus[0], *TAKES[what])]
         raise UserError(f"--{options[0]} does not go with --{what}; allowed: --{', --'.join(options[1:])}, --out")
     do = {"ckpt": _checkpoint, "compare": _compare, "predictions": _predictions, "reference": _pair}
     return do[what](given)
+
+
+def _is_given(given: argparse.Namespace, name: str) -> bool:
+    value = getattr(given, name)
+    return value is not None and value is not False and value != []
 
 
 def _checkpoint(given: argparse.Namespace) -> int:
@@ -158,7 +181,8 @@ def _request(given: argparse.Namespace) -> "CheckpointRequest":
 
     chosen = [f"eval.{name}={value}" for name in ("split", "protocol", "instances") if (value := getattr(given, name))]
     checkpoint = given.ckpt or Path()
-    return CheckpointRequest(checkpoint, tuple(given.data), given.model, (*given.set, *chosen), given.out)
+    overrides = (*given.set, *chosen)
+    return CheckpointRequest(checkpoint, tuple(given.data), given.model, overrides, given.out, given.fold)
 
 
 def _share(text: str) -> float:
@@ -177,7 +201,15 @@ def _predictions(given: argparse.Namespace) -> int:
     scoring = scoring_of(given.set, resample=given.resample, reading=_reading(given))
     split, workers = given.split or "test", given.workers or 1
     return _show_scored(
-        score_store(given.predictions, given.data[0], split=split, out=given.out, scoring=scoring, workers=workers)
+        score_store(
+            given.predictions,
+            given.data[0],
+            split=split,
+            fold=given.fold,
+            out=given.out,
+            scoring=scoring,
+            workers=workers,
+        )
     )
 
 

@@ -360,7 +360,7 @@ def _text(summary: PrepareSummary) -> str:
         )
     notes += [*summary.notes, *summary.key_notes, *summary.disagreements]
     notes += [f"{outcome.key}: {note}" for outcome in summary.outcomes for note in outcome.notes]
-    return "\n".join([f"{summary.store}: {volumes}; subjects: {splits}", *notes])
+    return "\n".join([f"{summary.store}: {volumes}; subjects: {splits}", *summary.balance, *notes])
 
 
 @contextmanager

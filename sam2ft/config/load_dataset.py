@@ -15,11 +15,10 @@ from sam2ft.config.schema.dataset import (
     Intensity,
     LabelFile,
     Reading,
-    Split,
     SubjectId,
     changes_of,
 )
-from sam2ft.config.schema.sources import Sources
+from sam2ft.config.schema.sources import Sources, Split
 from sam2ft.config.yaml.tree import load_tree
 from sam2ft.config.yaml.validation import checked
 from sam2ft.core.errors import ConfigError

@@ -1,6 +1,6 @@
 """Evaluation of any checkpoint: best.pt of a run (with the settings of the run as defaults) or a foreign checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from sam2ft.config.schema.experiment import Experiment
 from sam2ft.config.schema.model_names import MODELS, NANO
 from sam2ft.config.yaml.tree import SET, Tree, load_tree, overridden, parse_overrides
 from sam2ft.config.yaml.validation import checked
-from sam2ft.core.errors import CheckpointError, UserError
+from sam2ft.core.errors import CheckpointError, UserError, listed
 from sam2ft.core.files import sha256_file
 from sam2ft.core.given.wrong_kind import Wanted, not_there, wrong_kind
 from sam2ft.data.store.store import Store, records_digest
@@ -23,10 +23,11 @@ from sam2ft.model.weights import describe_weights
 from sam2ft.runs.attempt.evaluation_guard import evaluation_guard
 from sam2ft.runs.identity_file import refuse_other_settings
 from sam2ft.runs.layout import RUNS, EvalLayout, RunLayout, converted_weights, foreign_evaluation
-from sam2ft.runs.stores import file_digests, max_train_subjects
+from sam2ft.runs.stores import file_digests, max_train_subjects, open_source
 from sam2ft.runs.trained_weights import refuse_other_weights
 
 FOREIGN_HEX = 12
+_SHOWN = 3
 # Weights show the model but not the image size they were used with; official weights use 1024 px.
 IMAGE_SIZES = {NANO: 256}
 OFFICIAL_IMAGE_SIZE = 1024
@@ -44,6 +45,8 @@ class CheckpointRequest:
     overrides: tuple[str, ...] = ()
     """`key=value` texts of --set (and of options that are short forms of it)."""
     out: Path | None = None
+    fold: int | None = None
+    """Fold of every store; None: that of the run."""
 
 
 def evaluate_checkpoint(request: CheckpointRequest, stop: StopRequest | None = None) -> EvalOutcome:
@@ -120,9 +123,40 @@ def _experiment(request: CheckpointRequest, layout: RunLayout | None, like: Expe
         changes += [("dataset", plain_values(like.dataset)), ("eval", plain_values(like.eval))]
         changes.append(("datamodule.metric", plain_values(like.datamodule.metric)))
     elif request.data:
-        changes.append(("dataset", {Store.open(path).name: {"store": str(path)} for path in request.data}))
+        changes.append(("dataset", _given_stores(request.data, tree)))
+    if request.fold is not None:
+        names = overridden(tree, [(key, value, SET) for key, value in changes]).value["dataset"]
+        changes += [(f"dataset.{name}.fold", request.fold) for name in names]
     changes += parse_overrides(request.overrides)
-    return checked(Experiment, overridden(tree, [(key, value, SET) for key, value in changes]))
+    found = checked(Experiment, overridden(tree, [(key, value, SET) for key, value in changes]))
+    if layout is not None:
+        _refuse_other_folds(checked(Experiment, tree), found)
+    return found
+
+
+def _refuse_other_folds(own: Experiment, found: Experiment) -> None:
+    """Refuse val and test subjects of another fold that the run was trained on in its own."""
+    for name, source in found.dataset.items():
+        ours, theirs = own.dataset[name].fold or 0 if name in own.dataset else None, source.fold or 0
+        if ours in (None, theirs) or found.eval.split == "train":
+            continue
+        in_ours = open_source(name, source.model_copy(update={"fold": ours})).volumes
+        trained = {record.key for record in in_ours if record.split == "train"}
+        evaluated = [record.key for record in open_source(name, source).volumes if record.split == found.eval.split]
+        if subjects := sorted({key.subject for key in evaluated if key in trained}):
+            raise UserError(
+                f"dataset.{name}.fold: found {theirs}, but the run was trained with fold {ours}, on subjects that are "
+                f"{found.eval.split} in fold {theirs} ({listed(subjects, _SHOWN)}); allowed: {ours}"
+            )
+
+
+def _given_stores(paths: Sequence[Path], tree: Tree) -> dict[str, Any]:
+    """`dataset:` of the stores of --data. A dataset of the run keeps its fold: in another one are subjects that it
+    was trained on."""
+    of_run = tree.value.get("dataset", {})
+    folds = {name: source["fold"] for name, source in of_run.items() if source.get("fold") is not None}
+    names = {Store.open(path).name: str(path) for path in paths}
+    return {name: {"store": path, **({"fold": folds[name]} if name in folds else {})} for name, path in names.items()}
 
 
 def _foreign_settings(request: CheckpointRequest) -> dict[str, Any]:

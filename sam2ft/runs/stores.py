@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from sam2ft.config.schema.datamodule import DatasetSource
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import sha256_file
@@ -17,7 +18,7 @@ def open_stores(experiment: Experiment) -> tuple[Store, ...]:
         DataError: a store is missing, its dataset name differs from its key, or the label tables of the stores differ
             (one model is scored with one table).
     """
-    stores = tuple(_open(name, source.store) for name, source in experiment.dataset.items())
+    stores = tuple(open_source(name, source) for name, source in experiment.dataset.items())
     for store in stores[1:]:
         if store.labels != stores[0].labels:
             raise DataError(
@@ -33,11 +34,34 @@ def open_stores(experiment: Experiment) -> tuple[Store, ...]:
     return stores
 
 
-def _open(name: str, path: Path) -> Store:
-    store = Store.open(path)
+def open_source(name: str, source: DatasetSource) -> Store:
+    """Open one store of `dataset:`, with the splits of the fold that is chosen there.
+
+    Raises:
+        DataError: it is missing or of another dataset, or it has no such fold.
+    """
+    store = Store.open(source.store)
     if store.name != name:
-        raise DataError(f"dataset.{name}: the store {path} contains the dataset {store.name!r}; use this name as key")
-    return store
+        raise DataError(
+            f"dataset.{name}: the store {source.store} contains the dataset {store.name!r}; use this name as key"
+        )
+    try:
+        return store.of_fold(source.fold)
+    except DataError as error:
+        raise DataError(f"dataset.{name}.fold: {error} ({source.store})") from None
+
+
+def open_fold(path: Path, fold: int | None) -> Store:
+    """Open a store that no experiment names, with the splits of a fold (--fold).
+
+    Raises:
+        DataError: there is no store, or it has no such fold.
+    """
+    store = Store.open(path)
+    try:
+        return store.of_fold(fold)
+    except DataError as error:
+        raise DataError(f"--fold: {error} ({path})") from None
 
 
 def split_records(stores: Sequence[Store], split: str, max_subjects: int | None = None) -> tuple[VolumeRecord, ...]:

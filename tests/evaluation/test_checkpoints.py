@@ -232,3 +232,39 @@ def test_a_configuration_of_another_run_is_refused_by_key(finished, before, afte
         evaluate_checkpoint(CheckpointRequest(finished.layout.best, out=Path("again")))
     config.write_text(sealed_yaml(text))
     assert evaluate_checkpoint(CheckpointRequest(finished.layout.best, out=Path("again"))).folder == Path("again")
+
+
+def in_folds(store: Path) -> None:
+    """Gives the toy's store two folds: as it is, and one in which b is val and d is trained on."""
+    path = store / "store.json"
+    content = read_json(path)
+    splits = {entry["subject"]: entry["split"] for entry in content["volumes"]}
+    other = splits | {"b": "val", "d": "train"}
+    content.pop("content_sha256", None)
+    write_sealed_json(path, content | {"folds": {name: [splits[name], other[name]] for name in splits}})
+
+
+def test_fold_chooses_whose_split_a_foreign_checkpoint_is_evaluated_on(finished, toy):
+    in_folds(toy.store)
+    foreign = Path(shutil.copy(finished.layout.best, toy.folder / "from-a-friend.pt"))
+    for fold, subject in ((None, "d"), (0, "d"), (1, "b")):
+        request = CheckpointRequest(foreign, (toy.store,), overrides=(*QUICK, "eval.split=val"), fold=fold)
+        assert {row["subject"] for row in volume_rows(evaluate_checkpoint(request).folder)} == {subject}
+
+
+@pytest.mark.parametrize("how", [("dataset.toy.fold=1", "eval.split=val"), ("eval.split=val",)])
+@pytest.mark.parametrize("data", [(), ("data/toy",)])
+def test_a_run_is_not_evaluated_on_subjects_of_another_fold_that_it_was_trained_on(finished, toy, how, data):
+    in_folds(toy.store)
+    before = toy.files()
+    fold = 1 if len(how) == 1 else None
+    request = CheckpointRequest(finished.layout.best, tuple(map(Path, data)), overrides=how, fold=fold)
+    with pytest.raises(UserError, match=r"trained with fold 0, on subjects that are val in fold 1 \(b\); allowed: 0"):
+        evaluate_checkpoint(request)
+    assert toy.files() == before
+
+
+def test_a_test_set_that_folds_share_is_evaluated_with_any(finished, toy):
+    in_folds(toy.store)
+    outcome = evaluate_checkpoint(CheckpointRequest(finished.layout.best, fold=1))
+    assert dices(outcome.folder) == dices(finished.evaluation.folder)

@@ -357,7 +357,7 @@ def folds_of_nnunet(raw: Raw) -> str:
     return shown
 
 
-@remedy("leave split.fold out")
+@remedy("leave split.fold out", of="and split.fold is {}")
 def a_fold_of_what_has_none(raw: Raw) -> str:
     Path("split.json").write_text(json.dumps({"train": ["a"], "val": ["b"], "test": []}))
     raw.settings("split: {train: 1, val: 0, test: 0}", "split: {file: split.json, fold: 0}")

@@ -23,6 +23,12 @@ class DatasetSource(Section):
     """One prepared store."""
 
     store: PathFromHere = plain(REQUIRED, "folder written by launch/prepare.py")
+    fold: int | None = plain(
+        None,
+        "fold of the store (split.folds of its dataset file) that is val, while the others are train, from 0; null: as "
+        "0; ids follow from the subjects in each split",
+        ge=0,
+    )
 
 
 class Transform(ClassSection):

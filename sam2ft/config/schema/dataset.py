@@ -11,14 +11,13 @@ from sam2ft.config.schema.arguments import did_you_mean, shown_value
 from sam2ft.config.schema.base import REQUIRED, Name, ReadOnlyDict, Section, plain, problem, problems, section
 from sam2ft.config.schema.masks import MaskReading, masks_of_labels_problems
 from sam2ft.config.schema.series import SeriesChoice
-from sam2ft.config.schema.sources import Sources
+from sam2ft.config.schema.sources import Sources, Split
 
 MOST_LABEL = 65535
 SubjectId = Literal["folder", "hash", "table"]
 Keepable = Literal["SeriesDescription", "PatientAge", "PatientSex", "PatientWeight", "PatientSize"]
 LabelNumber = Annotated[int, Field(ge=1, le=MOST_LABEL)]
 Percent = Annotated[float, Field(ge=0, le=100)]
-Share = Annotated[float, Field(ge=0, le=1)]
 EdgeMm = Annotated[float, Field(gt=0)]
 
 _LABEL_ID = re.compile(r"[1-9][0-9]{0,4}")
@@ -128,33 +127,6 @@ class GivenInstances(Section):
         """The keys that differ from their defaults."""
         fields = GivenInstances.model_fields
         return {name: value for name in fields if (value := getattr(self, name)) != fields[name].default}
-
-
-class Split(Section):
-    """Split of the subjects into train, val and test: by shares, or from a file."""
-
-    train: Share = plain(0.7, "share of the subjects", unit="1")
-    val: Share = plain(0.15, "share of the subjects", unit="1")
-    test: Share = plain(0.15, "share of the subjects", unit="1")
-    seed: int = plain(42, "seed of the draw, and of the order in which max_subject_set takes subjects", ge=0)
-    file: Path | None = plain(
-        None,
-        "JSON file {train: [subject, ...], val: [...], test: [...]}, or a list of folds as nnU-Net writes it, instead "
-        "of shares",
-    )
-    fold: int | None = plain(None, "which fold of file, from 0; only where it is a list of folds", ge=0)
-
-    @model_validator(mode="after")
-    def _shares_or_file(self) -> Self:
-        given = [name for name in ("train", "val", "test") if name in self.model_fields_set]
-        if self.file is not None and given:
-            raise problems(dict.fromkeys(given, "the file defines the splits; leave the key out"))
-        if self.fold is not None and self.file is None:
-            raise problems({"fold": "is the number of a fold of file; give file, or leave the key out"})
-        total = self.train + self.val + self.test
-        if self.file is None and abs(total - 1) > 1e-3:
-            raise problem(f"train {self.train:g} + val {self.val:g} + test {self.test:g} is {total:g}; allowed: 1")
-        return self
 
 
 def interface_problems(labels: Mapping[str, LabelName]) -> dict[str, str]:

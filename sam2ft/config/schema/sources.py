@@ -1,10 +1,10 @@
-"""Schema of the sources of a dataset: patterns of paths, a table, or the layout of another program."""
+"""Schema of the sources of a dataset (patterns of paths, a table, or the layout of another program) and its split."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from sam2ft.config.schema.arguments import shown_value
 from sam2ft.config.schema.base import ReadOnlyDict, Section, plain, problem, problems
@@ -23,6 +23,15 @@ _USED_BY = {
     "suffix": ("bids",),
     "entities": ("bids",),
 }
+
+
+FoldChoice = Annotated[int, Field(ge=0)] | Literal["all"] | None
+"""Number of a fold, or all of them."""
+ALL_FOLDS: Final = "all"
+Share = Annotated[float, Field(ge=0, le=1)]
+MOST_FOLDS = 50
+DRAWN = ("folds", "stratify", "group")
+"""Keys of `split` that say how subjects are drawn, beside the shares."""
 
 
 def is_table(text: str) -> bool:
@@ -44,10 +53,10 @@ class SourceLayout(Section):
         None, "JSON file with the lists training, validation and test of MONAI and the Medical Segmentation Decathlon"
     )
     bids: Path | None = plain(None, "folder of a BIDS dataset whose masks are below its derivatives/")
-    fold: int | None = plain(
+    fold: FoldChoice = plain(
         None,
-        "fold that is the validation set: of splits_final.json (nnunet), or of the items with this fold (datalist)",
-        ge=0,
+        "fold that is the validation set: of splits_final.json (nnunet), or of the items with this fold (datalist); "
+        "all: the store holds every one, and an experiment chooses",
     )
     splits: Path | None = plain(
         None, "splits_final.json of nnunet; null: the one in its folder, or in nnUNet_preprocessed beside nnUNet_raw"
@@ -236,3 +245,72 @@ def named(sources: Sources, values: Mapping[str, str]) -> dict[str, str]:
     """subject and volume (if there is one), from the placeholders of an image."""
     found = {name: values[name] for name in ("subject", "volume") if name in values}
     return found | {name: filled(text, values) for name, text in sources.templates.items()}
+
+
+class Split(Section):
+    """Split of the subjects into train, val and test: by shares, in folds, or from a file."""
+
+    train: Share = plain(0.7, "share of the subjects", unit="1")
+    val: Share = plain(0.15, "share of the subjects", unit="1")
+    test: Share = plain(0.15, "share of the subjects", unit="1")
+    folds: int | None = plain(
+        None,
+        "number of equal folds that the subjects outside test are divided into, for cross-validation; an experiment "
+        "chooses the one that is val (dataset.<name>.fold), the others are train",
+        ge=2,
+        le=MOST_FOLDS,
+    )
+    stratify: tuple[str, ...] = plain(
+        (),
+        "columns of the sources whose values are balanced over the splits and folds, such as site, sex or age; of "
+        "numbers with many values the quarters",
+    )
+    group: str | None = plain(
+        None,
+        "column of the sources whose subjects with the same value stay together, such as family; with site no site is "
+        "in two splits",
+        min_length=1,
+    )
+    seed: int = plain(42, "seed of the draw, and of the order in which max_subject_set takes subjects", ge=0)
+    file: Path | None = plain(
+        None,
+        "JSON file {train: [subject, ...], val: [...], test: [...]}, or a list of folds as nnU-Net writes it, instead "
+        "of shares",
+    )
+    fold: FoldChoice = plain(
+        None, "which fold of file, from 0; all: the store holds every one, as folds; only where it is a list of folds"
+    )
+
+    @field_validator("stratify")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := [name for name in value if value.count(name) > 1]:
+            raise problem(f"has {shown_value(twice[0])} twice; allowed: each column once")
+        return value
+
+    @model_validator(mode="after")
+    def _shares_or_file(self) -> Self:
+        given = [name for name in ("train", "val", "test", *DRAWN) if name in self.model_fields_set]
+        if self.file is not None and given:
+            raise problems(dict.fromkeys(given, "the file defines the splits; leave the key out"))
+        if self.fold is not None and self.file is None:
+            raise problems({"fold": "is the number of a fold of file; give file, or leave the key out"})
+        if self.folds is not None:
+            return self._shares_of_folds()
+        total = self.train + self.val + self.test
+        if self.file is None and abs(total - 1) > 1e-3:
+            raise problem(f"train {self.train:g} + val {self.val:g} + test {self.test:g} is {total:g}; allowed: 1")
+        return self
+
+    def _shares_of_folds(self) -> Self:
+        useless = [name for name in ("train", "val") if name in self.model_fields_set]
+        if useless:
+            raise problems(dict.fromkeys(useless, "folds divides all subjects outside test; leave the key out"))
+        if self.test == 1:
+            raise problems({"test": "found 1, which leaves no subject for folds; allowed: less than 1"})
+        return self
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether the draw takes notice of folds or of covariates."""
+        return self.folds is not None or bool(self.stratify) or self.group is not None

@@ -131,6 +131,8 @@ class PrepareSummary:
     """What is left in the store beside the volumes of the sources."""
     notes: tuple[str, ...] = ()
     """Sentences about the cohort: splits, and images that are the same."""
+    balance: tuple[str, ...] = ()
+    """Lines of a table: subjects of every class in every split or fold; empty where no balance was asked for."""
     key_notes: tuple[str, ...] = ()
     """Sentences about the key file."""
 

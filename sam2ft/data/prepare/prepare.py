@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sam2ft.config.load_dataset import DatasetConfig
+from sam2ft.config.schema.sources import ALL_FOLDS
 from sam2ft.core.errors import DataError
 from sam2ft.core.given.wrong_kind import Wanted, there_is
 from sam2ft.core.keys import VolumeKey
@@ -34,12 +35,12 @@ from sam2ft.data.prepare.outcomes import (
 from sam2ft.data.prepare.pseudonyms import Pseudonyms, recorded_names, store_names
 from sam2ft.data.prepare.volume import prepare_volume
 from sam2ft.data.sources.find import find_sources, left_out
-from sam2ft.data.sources.given_splits import given_splits, split_by_sources
 from sam2ft.data.sources.paths import Folders
 from sam2ft.data.sources.row import VolumeFiles, chosen_reading, fingerprint
-from sam2ft.data.store.covariates import Covariates
+from sam2ft.data.splits.choose import ChosenSplits, Known, choose_splits
+from sam2ft.data.store.covariates import Covariates, covariates_of
 from sam2ft.data.store.slice_metadata import disagreement_summary, distance_disagreements
-from sam2ft.data.store.split import SPLITS, kept_note, moved_note, split_by_fractions, split_from_file
+from sam2ft.data.store.split import SPLITS, folds_from_file, split_from_file
 from sam2ft.data.store.store import Store
 from sam2ft.data.store.writer import StoreWriter
 
@@ -73,7 +74,7 @@ def prepare_dataset(
         recorded = recorded_names(names, config, base, out)
         writer = replace(writer, names=recorded, covariates=_covariates(config, sources))
         stored = writer.indexed  # read once, here, and sent to the processes with the writer
-        split_of, notes = _split(config, sources, base, writer, names)
+        splits = _splits(config, sources, base, writer, names)
         prepared = _prepared(writer, config, sources, progress, options, names)
         missing = tuple(sorted(stored.keys() - {source.key for source in sources}))
         readable = {outcome.key for outcome in prepared if outcome.result != REFUSED}
@@ -81,21 +82,21 @@ def prepare_dataset(
         pruned = options.prune is not None and bool(surplus.files) and options.prune(surplus)
         gone = missing if pruned else ()
         images = {source.key: source.image for source in sources}
-        outcomes, same = without_leaks(writer, prepared, split_of, images, ignored=gone, absent=missing)
+        outcomes, same = without_leaks(writer, prepared, splits.split_of, images, ignored=gone, absent=missing)
         done = _prepared_keys(config, outcomes)
         if options.upgrade is not None and writer.is_older:
             _upgrade(writer, outcomes, [key for key in missing if key not in gone], options.upgrade)
         kept = stored.keys() - done - set(gone)
         _refuse_mixed_labels(writer, config, kept, outcomes)
-        writer.finish(done, split_of, without=gone)
+        writer.finish(done, splits.split_of, without=gone, folds=splits.folds)
         for path in surplus.files if pruned else ():
             path.unlink()
     kept_sources = frozenset(kept - set(missing))
     stay = tuple(key for key in missing if key in kept)
     summary = _summary(out, outcomes, stay, kept_sources, Surplus((), ()) if pruned else surplus)
     damaged = _damaged(out, (*stay, *kept_sources)) if options.verify else []
-    notes = [*left_out(config, base), *notes, *writer.found[1], *same, *damaged]
-    return replace(summary, notes=tuple(notes), key_notes=key_notes)
+    notes = [*left_out(config, base), *splits.notes, *writer.found[1], *same, *damaged]
+    return replace(summary, notes=tuple(notes), key_notes=key_notes, balance=splits.balance)
 
 
 def _prepared_keys(config: DatasetConfig, outcomes: Sequence[VolumeOutcome]) -> set[VolumeKey]:
@@ -210,31 +211,31 @@ def _refuse_mixed_labels(
     )
 
 
-def _split(
+def _splits(
     config: DatasetConfig, sources: list[VolumeFiles], base: Path, writer: StoreWriter, names: Pseudonyms
-) -> tuple[dict[str, str], list[str]]:
-    """(subject -> split of all subjects found and stored, notes about it).
+) -> ChosenSplits:
+    """Split and folds of all subjects found and stored.
 
-    Refused subjects are included, so that they do not change the split of the others. A subject that the store knows
-    keeps its split; only a split file moves it.
+    Refused subjects are included, so that they do not change the split of the others.
     """
-    stored = {key.subject for key in writer.indexed}
-    subjects = {source.key.subject for source in sources}
-    split = config.split
-    if given_splits(sources):
-        return split_by_sources(split, sources, stored, writer.splits)
-    if split.file is not None:
+    stored = frozenset(key.subject for key in writer.indexed)
+    split, covariates = config.split, covariates_of(writer.found[0] or {})
+    known = Known(stored, writer.splits, writer.folds, {key.subject: of for key, of in covariates.items()})
+
+    def of_file() -> list[dict[str, str]]:
+        subjects = {source.key.subject for source in sources}
         called = names.stored_name(subjects | stored | writer.splits.keys())
         paths = {} if names.subject_id == "folder" else {source.key.subject: source.image for source in sources}
 
         def shown(name: str) -> str:
             return f"{name} ({paths[name]})" if paths else name
 
-        of_file = split_from_file(base / split.file, subjects, stored, called, shown, split.fold)
-        return of_file, moved_note({name: writer.splits[name] for name in stored}, of_file)
-    fractions = {"train": split.train, "val": split.val, "test": split.test}
-    drawn = split_by_fractions(subjects | stored, fractions, split.seed, writer.splits)
-    return drawn, kept_note(writer.splits, drawn, fractions)
+        path = base / (split.file or "")
+        if split.fold == ALL_FOLDS:
+            return folds_from_file(path, subjects, stored, called, shown)
+        return [split_from_file(path, subjects, stored, called, shown, split.fold)]
+
+    return choose_splits(split, sources, known, of_file)
 
 
 def _refuse_absent_masks(sources: list[VolumeFiles]) -> None:

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sam2ft.config.layout_labels import described_in, table_of
-from sam2ft.config.schema.sources import SourceLayout
+from sam2ft.config.schema.sources import ALL_FOLDS, SourceLayout
 from sam2ft.core.errors import DataError, listed
 from sam2ft.data.sources.nnunet import channel_number
 from sam2ft.data.sources.row import VolumeFiles, key_of
@@ -21,7 +22,8 @@ _OWN = ("image", "label", "mask", "fold", "subject", "volume", "site")
 def find_datalist(dataset: str, layout: SourceLayout, base: Path) -> list[VolumeFiles]:
     """One row per item with a label. A subject is `subject` of its item, else the name of its image without ending.
 
-    With sources.layout.fold the items of training with this `fold` are the validation set, the others are trained on.
+    With sources.layout.fold the items of training with this `fold` are the validation set, the others are trained on;
+    with `all` that holds for each of the folds 0 to the highest.
     Without it, items keep the split of their list if there is a list validation; else those of training are drawn.
 
     Raises:
@@ -33,7 +35,7 @@ def find_datalist(dataset: str, layout: SourceLayout, base: Path) -> list[Volume
         other = "; a dataset of nnU-Net v2 is read by sources.layout: {nnunet: FOLDER}" if (
             "channel_names" in content) else ""  # fmt: skip
         raise DataError(f"{path}: has no list training; allowed: {', '.join(LISTS)}{other}")
-    rows = []
+    rows, count = [], _num_folds(path, content) if layout.fold == ALL_FOLDS else 0
     for name, split in LISTS.items():
         for number, item in enumerate(_items(path, name, content.get(name, []))):
             where = f"{path}: {name}[{number}]"
@@ -41,14 +43,37 @@ def find_datalist(dataset: str, layout: SourceLayout, base: Path) -> list[Volume
                 if split == "test":
                     continue
                 raise DataError(f"{where}: has no label; allowed: image and label in each item")
-            given = _split(where, name, split, item, layout.fold, "validation" in content)
-            rows.append(_row(dataset, where, item, given, (path, content, layout.channel)))
+            numbers = range(count) if layout.fold == ALL_FOLDS else [layout.fold]
+            splits = [_split(where, name, split, item, number, "validation" in content) for number in numbers]
+            row = _row(dataset, where, item, splits[0], (path, content, layout.channel))
+            rows.append(replace(row, folds=tuple(map(str, splits))) if count else row)
     if not rows:
         raise DataError(f"{path}: none of its items has a label; allowed: image and label in each")
     if layout.fold is not None and not any(row.split == "val" for row in rows):
         folds = sorted({str(item["fold"]) for item in content["training"] if isinstance(item, dict) and "fold" in item})
         raise DataError(f"{path}: no item has fold {layout.fold}; allowed: {listed(folds, _SHOWN)}")
     return rows
+
+
+def _num_folds(path: Path, content: Mapping[str, Any]) -> int:
+    """Number of the folds of the items of training: each from 0 to the highest has one.
+
+    Raises:
+        DataError: an item has none, or a number in between is missing.
+    """
+    items = _items(path, "training", content["training"])
+    given = [item.get("fold") if isinstance(item, dict) else None for item in items]
+    if without := [number for number, fold in enumerate(given) if type(fold) is not int]:
+        raise DataError(
+            f"{path}: training[{without[0]}]: has no fold; sources.layout.fold needs a whole number in each item"
+        )
+    found = sorted({int(fold) for fold in given if fold is not None})
+    if found != list(range(len(found))) or len(found) < 2:
+        shown = listed([*map(str, found)], _SHOWN) or "none"
+        raise DataError(
+            f"{path}: the folds of training are {shown}; allowed with sources.layout.fold: all: 0, 1 and so on"
+        )
+    return len(found)
 
 
 def unlabelled_items(layout: SourceLayout, base: Path) -> list[str]:

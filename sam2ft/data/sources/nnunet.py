@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2ft.config.layout_labels import DATASET_JSON, table_of
-from sam2ft.config.schema.sources import SourceLayout
+from sam2ft.config.schema.sources import ALL_FOLDS, SourceLayout
 from sam2ft.core.errors import DataError, listed
 from sam2ft.core.files import read_json
 from sam2ft.data.sources.paths import Folders
@@ -45,13 +45,17 @@ def find_nnunet(dataset: str, layout: SourceLayout, base: Path) -> list[VolumeFi
     test = {case: files for case, files in test.items() if files[1].exists()}
     if twice := sorted(cases.keys() & test.keys()):
         raise DataError(f"{folder}: {listed(twice, _SHOWN)} in imagesTr and in imagesTs; a case must be in one of them")
-    split_of = dict.fromkeys(test, "test")
+    in_folds = [dict.fromkeys(test, "test")]
     if layout.fold is not None:
-        split_of |= _fold(_splits_file(folder, layout, base), layout.fold, cases)
-    return [
-        VolumeFiles(key_of(image, dataset, case), image, mask, split=split_of.get(case))
-        for case, (image, mask) in {**cases, **test}.items()
-    ]
+        path = _splits_file(folder, layout, base)
+        numbers = range(len(_folds(path))) if layout.fold == ALL_FOLDS else [layout.fold]
+        in_folds = [in_folds[0] | _fold(path, number, cases) for number in numbers]
+    rows = []
+    for case, (image, mask) in {**cases, **test}.items():
+        folds = tuple(split_of[case] for split_of in in_folds) if layout.fold == ALL_FOLDS else ()
+        split = in_folds[0].get(case)
+        rows.append(VolumeFiles(key_of(image, dataset, case), image, mask, split=split, folds=folds))
+    return rows
 
 
 def unlabelled_cases(layout: SourceLayout, base: Path) -> list[str]:
@@ -129,11 +133,7 @@ def _fold(path: Path, fold: int, cases: Mapping[str, Any]) -> dict[str, str]:
     Raises:
         DataError: the file has another form or fold, or its cases are not those of imagesTr.
     """
-    folds = read_json(path)
-    if not isinstance(folds, list) or not all(
-        isinstance(one, dict) and {"train", "val"} <= one.keys() for one in folds
-    ):
-        raise DataError(f"{path}: expected a list of folds, each with train and val")
+    folds = _folds(path)
     if fold >= len(folds):
         raise DataError(f"{path}: sources.layout.fold is {fold}; allowed: 0 to {len(folds) - 1}")
     split_of: dict[str, str] = {}
@@ -147,3 +147,15 @@ def _fold(path: Path, fold: int, cases: Mapping[str, Any]) -> dict[str, str]:
     if absent := sorted(split_of.keys() - cases.keys()):
         raise DataError(f"{path}: fold {fold} names {listed(absent, _SHOWN)}, for which imagesTr has no image")
     return split_of
+
+
+def _folds(path: Path) -> list[Mapping[str, Any]]:
+    """The folds of splits_final.json."""
+    folds = read_json(path)
+    if not isinstance(folds, list) or not folds or not all(_is_fold(one) for one in folds):
+        raise DataError(f"{path}: expected a list of folds, each with train and val")
+    return folds
+
+
+def _is_fold(one: Any) -> bool:
+    return isinstance(one, dict) and all(isinstance(one.get(split), list) for split in ("train", "val"))

@@ -31,6 +31,8 @@ class VolumeFiles:
     """Label -> its own mask file, in the order that decides overlaps; empty: `mask` holds all labels."""
     split: str | None = None
     """Split that the sources give; None: it is drawn, or stands in a split file."""
+    folds: tuple[str, ...] = ()
+    """Split in each fold of the sources, of which `split` is the first; empty: the sources give no folds."""
     site: str | None = None
     covariates: Mapping[str, str] = field(default_factory=dict)
     """Column or placeholder -> its text, of all that the sources have; empty ones are left out."""
@@ -102,7 +104,12 @@ def checked_rows(sources: Sequence[VolumeFiles], where: str, way_out: str = "") 
     splits: dict[str, VolumeFiles] = {}
     for source in ordered:
         first = splits.setdefault(source.key.subject, source)
-        if first.split != source.split:
+        if (first.split, first.folds) != (source.split, source.folds):
+            if first.split == source.split:
+                raise DataError(
+                    f"{where}: subject {source.key.subject} is in two folds ({first.image}, {source.image}); allowed: "
+                    "one fold for all volumes of a subject"
+                )
             found = " and ".join(str(one) for one in (first.split, source.split))
             raise DataError(
                 f"{where}: subject {source.key.subject} is in the splits {found} ({first.image}, {source.image}); "

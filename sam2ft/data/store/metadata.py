@@ -66,6 +66,7 @@ def metadata_for_ml(records: Records, anatomy: str) -> dict[str, Any]:
             "num_slices": num_slices,
             "mask_labels": [int(label) for label in record["labelled_slices"]],
             "split": record["split"],
+            **({"folds": record["folds"]} if "folds" in record else {}),
             **{name: middle[name] for name in GRID_FIELDS if name in middle},
             **({"maps": maps} if maps else {}),
         }

@@ -11,6 +11,8 @@ from sam2ft.core.errors import DataError, listed
 from sam2ft.core.files import canonical_json, listed_names, read_json
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
+from sam2ft.data.store.folds import ENTRY as FOLDS
+from sam2ft.data.store.folds import folds_entry, folds_in
 from sam2ft.data.store.index import METADATA_FOR_ML, READABLE_VERSIONS, entry_digest
 from sam2ft.data.store.store import VolumeRecord
 
@@ -36,8 +38,10 @@ def rebuilt_index(
     dataset, anatomy, modality = described
     records = _records(folder, dataset, labels)
     entries, lost, reserved = [], [], {}
+    folds: dict[str, Any] = {}
     for name, entry in sorted(_named(folder, dataset, damage).items()):
         subject, split = entry["subject_id"], entry["split"]
+        folds |= {subject: entry[FOLDS]} if FOLDS in entry else {}
         volumes = [volume for volume in records if volume[0] == subject and name in (subject, "/".join(volume))]
         if len(volumes) != 1:
             lost.append(name)
@@ -60,17 +64,18 @@ def rebuilt_index(
         "split_seed": split_seed,
         "volumes": entries,
         "reserved_splits": {name: split for name, split in reserved.items() if name not in kept},
+        **folds_entry(folds_in({FOLDS: folds})),
         **({"names": named[0]} if named else {}),
     }
     note = f"store.json was made again from the records of {len(entries)} volumes and {METADATA_FOR_ML} ({damage})"
     return index, (note, *([f"without a usable record: {listed(lost, _MOST_NAMED)}"] if lost else []))
 
 
-def _named(folder: Path, dataset: str, damage: str) -> dict[str, dict[str, str]]:
+def _named(folder: Path, dataset: str, damage: str) -> dict[str, dict[str, Any]]:
     """The entries of metadata_for_ml.json, one for each volume: `<subject>`, or `<subject>/<volume>` of several."""
     path = folder / METADATA_FOR_ML
     try:
-        named: dict[str, dict[str, str]] = json.loads(read_with_digest(path))
+        named: dict[str, dict[str, Any]] = json.loads(read_with_digest(path))
         if others := sorted({entry["dataset"] for entry in named.values()} - {dataset}):
             raise DataError(f"{damage}; it cannot be made again, {path} is of dataset {', '.join(others)}")
         if any(not {"subject_id", "split"} <= entry.keys() for entry in named.values()):

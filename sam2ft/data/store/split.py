@@ -92,6 +92,29 @@ def split_from_file(
     return dict(sorted(split_of.items()))
 
 
+def folds_from_file(
+    path: Path,
+    subjects: Iterable[str],
+    stored: Iterable[str] = (),
+    called: Callable[[str], str] = str,
+    shown: Callable[[str], str] = str,
+) -> list[dict[str, str]]:
+    """`split_from_file` of every fold of a list of them.
+
+    Raises:
+        DataError: as `split_from_file`, or the file is no list of folds, or they do not name the same subjects.
+    """
+    folds = read_json(path)
+    if not isinstance(folds, list) or not folds:
+        raise DataError(f"{path}: is no list of folds, and split.fold is all; leave split.fold out")
+    found, known = [*subjects], [*stored]
+    splits = [split_from_file(path, found, known, called, shown, number) for number in range(len(folds))]
+    for number, split_of in enumerate(splits):
+        if missing := sorted({name for one in splits for name in one} - split_of.keys()):
+            raise DataError(f"{path}: fold {number} does not name {listed(missing, _SHOWN)}, which another fold names")
+    return splits
+
+
 def _chosen_fold(path: Path, splits: Any, fold: int | None) -> Any:
     """The fold of a list of them; what is no list as it is."""
     if isinstance(splits, list) and splits and all(isinstance(one, dict) and "train" in one for one in splits):

@@ -15,7 +15,7 @@ The files of a volume that was prepared anew, because its source or the settings
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from sam2ft.core.labels import LabelTable
 from sam2ft.core.system.path_errors import of_disk
 from sam2ft.data.dicom.modality import MODALITIES
 from sam2ft.data.store.covariates import Covariates, covariates_of
+from sam2ft.data.store.folds import Folds, folds_in, split_in
 from sam2ft.data.store.index import (
     METADATA_FOR_ML,
     METADATA_FOR_STATS,
@@ -187,6 +188,8 @@ class Store:
     """Imaging modality as the dataset file gave it; empty where it did not."""
     covariates: Covariates = field(default_factory=dict)
     """Of volumes whose dataset file lists some under `sources.keep_covariates`."""
+    folds: Folds = field(default_factory=dict)
+    """Split of each subject in every fold; empty in a store without folds."""
 
     @cached_property
     def modality(self) -> str:
@@ -225,9 +228,24 @@ class Store:
                 volumes=tuple(sorted(volumes, key=lambda record: record.key)),
                 given_modality=index.get("modality", ""),
                 covariates=covariates_of(index),
+                folds=folds_in(index),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{index_path(path)}: damaged ({error!r}); {REMEDY}") from None
+        except DataError as error:
+            raise DataError(f"{index_path(path)}: {error}; {REMEDY}") from None
+
+    def of_fold(self, fold: int | None) -> "Store":
+        """The store with the splits of one of its folds; None: as it is, with those of fold 0 if it has folds.
+
+        Raises:
+            DataError: it has no such fold; the message begins with what was found.
+        """
+        if fold is None:
+            return self
+        split_of = split_in(self.folds, fold, {record.key.subject for record in self.volumes})
+        volumes = tuple(replace(record, split=split_of[record.key.subject]) for record in self.volumes)
+        return replace(self, volumes=volumes)
 
     @cached_property
     def _by_key(self) -> dict[VolumeKey, VolumeRecord]:

@@ -31,6 +31,8 @@ from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.data.images.maps import PreparedMap
 from sam2ft.data.store.covariates import Covariates, covariates_entry, covariates_of
+from sam2ft.data.store.folds import ENTRY as FOLDS
+from sam2ft.data.store.folds import Folds, folds_entry, folds_in
 from sam2ft.data.store.index import (
     METADATA_FOR_ML,
     METADATA_FOR_STATS,
@@ -133,6 +135,11 @@ class StoreWriter:
         """Subject -> split of the index when it was first asked for, of refused subjects too; empty for a new store."""
         reserved: dict[str, str] = (self.found[0] or {}).get("reserved_splits", {})
         return reserved | {entry["subject"]: entry["split"] for entry in self.indexed.values()}
+
+    @cached_property
+    def folds(self) -> Folds:
+        """Folds of the index when it was first asked for; empty for a new store, or one without folds."""
+        return folds_in(self.found[0] or {})
 
     @cached_property
     def version(self) -> int:
@@ -260,7 +267,12 @@ class StoreWriter:
         write_sealed_json(record_path(self.folder, stem), record)
 
     def finish(
-        self, keys: Collection[VolumeKey], split_of: Mapping[str, str], *, without: Collection[VolumeKey] = ()
+        self,
+        keys: Collection[VolumeKey],
+        split_of: Mapping[str, str],
+        *,
+        without: Collection[VolumeKey] = (),
+        folds: Folds | None = None,
     ) -> None:
         """Write metadata and index: the stored volumes `keys`, and every other volume that the index names already.
 
@@ -268,11 +280,14 @@ class StoreWriter:
             split_of: subject -> split. A volume of a subject that it lacks keeps its split. The index also reserves the
                 split of subjects without a stored volume.
             without: volumes that leave the index; their files stay until `unused_files` are removed.
+            folds: of all subjects, of refused ones too; None: those that the index has.
         """
+        folds = self.folds if folds is None else folds
         records = {}
         for key, stem in self._stems(keys, without).items():
             split = split_of[key.subject] if key.subject in split_of else self.indexed[key]["split"]
-            records[key] = {**self.record(key, stem), "split": split}
+            in_folds = {FOLDS: list(folds[key.subject])} if key.subject in folds else {}
+            records[key] = {**self.record(key, stem), "split": split, **in_folds}
         described = {key: record for key, record in records.items() if "slices" in record}
         write_metadata(self.folder / METADATA_FOR_ML, metadata_for_ml(described, self.anatomy))
         write_metadata(self.folder / METADATA_FOR_STATS, metadata_for_stats(described))
@@ -289,6 +304,7 @@ class StoreWriter:
                 VolumeRecord.from_json(dict(record), self.dataset, self.folder).to_json() for record in records.values()
             ],
             **({"reserved_splits": dict(sorted(reserved.items()))} if reserved else {}),
+            **folds_entry(folds),
             **self._names_entry(),
             **self._covariates_entry(records),
         }

@@ -31,6 +31,7 @@ from sam2ft.metrics.factory import VERSIONS, load_metrics, metric_versions, metr
 from sam2ft.metrics.measurement import Metric
 from sam2ft.metrics.scoring import Scene, score_volume
 from sam2ft.runs.layout import RUNS, EvalLayout, scored_evaluation
+from sam2ft.runs.stores import open_fold
 
 PROTOCOL = "masks"
 """Column `protocol` of masks that were not predicted from prompts of sam2ft."""
@@ -117,6 +118,7 @@ def score_store(
     data: Path,
     *,
     split: str = "test",
+    fold: int | None = None,
     out: Path | None = None,
     scoring: Scoring | None = None,
     workers: int = 1,
@@ -124,13 +126,14 @@ def score_store(
     """Score the files found by `find_predictions` against the masks of a split of the store `data`.
 
     Args:
+        fold: whose split it is, in a store with folds; None: of fold 0.
         workers: number of processes; the tables do not depend on it.
 
     Raises:
         DataError: volumes have no prediction, or their prediction cannot be scored; the message names them. Nothing is
             written.
     """
-    store, chosen = Store.open(data), scoring or Scoring()
+    store, chosen = open_fold(data, fold), scoring or Scoring()
     records = store.split_volumes(split)
     found = find_predictions(predictions, records)
     if found.others:

@@ -3,6 +3,7 @@ split, and choice of the best point.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -128,7 +129,12 @@ class Comparison:
     @cached_property
     def best_word(self) -> str:
         """What the best point is called: best only where no other trained point is above it on what was evaluated."""
-        trained = [line for line in self.lines if line.point.index is not None and MAIN_MEASURE in line.scores]
+        shown = next((line.point for line in self.lines if line.point.run == self.best), None)
+        trained = [
+            line
+            for line in self.lines
+            if line.point.index is not None and MAIN_MEASURE in line.scores and _is_rival(line.point, shown)
+        ]
         own = {line.evaluation.how: line.scores[MAIN_MEASURE].mean for line in trained if line.point.run == self.best}
         above = any(line.scores[MAIN_MEASURE].mean > own.get(line.evaluation.how, math.inf) for line in trained)
         return "chosen by validation" if above else "best"
@@ -184,6 +190,8 @@ def choose_best(points: Sequence[PointRun]) -> tuple[str | None, str]:
     if len({(point.monitor, point.mode) for point in candidates}) > 1:
         monitors = ", ".join(sorted({point.monitor for point in candidates}))
         return None, f"points watch different validation values ({monitors}), so none is called the best"
+    if len({_folds(point) for point in candidates}) > 1:
+        return _best_over_folds(candidates)
     sign = 1.0 if candidates[0].mode == "min" else -1.0
     best = min(candidates, key=lambda point: (sign * float(point.validation or 0.0), point.index))
     extreme = "lowest" if best.mode == "min" else "highest"
@@ -191,6 +199,50 @@ def choose_best(points: Sequence[PointRun]) -> tuple[str | None, str]:
         best.run,
         f"{extreme} {best.monitor} among {len(candidates)} of {len(trained)} points; the test split had no part in it",
     )
+
+
+def _best_over_folds(candidates: Sequence[PointRun]) -> tuple[str | None, str]:
+    """As `choose_best` where the fold is swept: values of different folds are of different subjects, so that settings
+    are compared by their means over all folds. The first point of the best setting stands for it."""
+    settings = grouped(candidates, _without_folds)
+    folds = {_folds(point) for point in candidates}
+    whole = [of for of in settings.values() if {_folds(point) for point in of} == folds]
+    if not whole:
+        return None, "no setting has finished on every fold, so none is called the best"
+    sign = 1.0 if candidates[0].mode == "min" else -1.0
+    best = min(whole, key=lambda of: sign * math.fsum(float(point.validation or 0.0) for point in of) / len(of))
+    extreme, monitor = "lowest" if best[0].mode == "min" else "highest", best[0].monitor
+    shown = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in _folds(best[0]))
+    mean = math.fsum(float(point.validation or 0.0) for point in best) / len(best)
+    over = f"mean {monitor} over {len(folds)} folds"
+    if len(settings) == 1:
+        return best[0].run, f"{shown} stands for the only setting ({over}: {mean:.4g})"
+    return best[0].run, (
+        f"{extreme} {over} among {len(whole)} of {len(settings)} settings, for which {shown} stands; the test split "
+        "had no part in it"
+    )
+
+
+def _is_rival(point: PointRun, shown: PointRun | None) -> bool:
+    """Whether a point of a sweep competes with the shown one: it is the same point, or of another setting and the same
+    folds, because points of one setting are its repetitions."""
+    if shown is None or point.run == shown.run:
+        return True
+    return _folds(point) == _folds(shown) and (not _folds(point) or _without_folds(point) != _without_folds(shown))
+
+
+def _without_folds(point: PointRun) -> tuple[str, ...]:
+    return tuple(f"{key}={value_text(value)}" for key, value in point.overrides if not is_fold(key))
+
+
+def is_fold(key: str) -> bool:
+    """Whether a key of a sweep is the fold of a dataset."""
+    return re.fullmatch(r"dataset\.[^.]+\.fold", key) is not None
+
+
+def _folds(point: PointRun) -> tuple[tuple[str, object], ...]:
+    """The folds that the sweep chose for a point; null is fold 0."""
+    return tuple((key, value or 0) for key, value in point.overrides if is_fold(key))
 
 
 def _lines(point: PointRun, own_rows: Sequence[Row], baseline_rows: Sequence[Row]) -> list[ComparisonRow]:

@@ -12,6 +12,7 @@ from sam2ft.report.comparison.compare import (
     ComparedEvaluation,
     Comparison,
     ComparisonRow,
+    is_fold,
     value_text,
 )
 
@@ -33,16 +34,18 @@ class Spread:
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """Points that differ only in `experiment.seed`, on one evaluation: the spread is over seeds, not over subjects."""
+    """Points that differ only in the seed, or in the fold: the spread is over seeds and folds, not over subjects."""
 
     name: str
-    """Common part of their names: the overrides without the seed."""
+    """Common part of their names: the overrides without seed and fold."""
     overrides: Overrides
     runs: tuple[str, ...]
     evaluation: ComparedEvaluation
     validation: Spread | None
     scores: Mapping[str, Spread]
     """Measure -> spread of the points' means over subjects."""
+    repeated: tuple[str, ...] = ("seed",)
+    """In what its points differ: seed, fold or both."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,18 @@ class LearningCurve:
 
 
 def seed_groups(comparison: Comparison) -> tuple[SeedGroup, ...]:
-    """Groups of at least two evaluated points that differ only in the seed, in the order of their first points."""
+    """Groups of at least two evaluated points that differ only in seed or fold, in the order of their first points.
+
+    The validation subjects of folds differ; there the evaluation of a group is that of its first point.
+    """
     found = []
-    groups = grouped(_trained(comparison), lambda line: (_without(line, SEED), line.evaluation))
-    for (overrides, evaluation), lines in groups.items():
+    groups = grouped(_trained(comparison), lambda line: (_without(line, SEED), _evaluation_of_folds(line)))
+    for (overrides, _), lines in groups.items():
         runs = tuple(dict.fromkeys(line.point.run for line in lines))
         if len(runs) > 1:
             scores = {measure: spread for measure in MEASURES if (spread := _of_measure(lines, measure)) is not None}
-            found.append(SeedGroup(_name(overrides), overrides, runs, evaluation, _validation(lines), scores))
+            how = (_name(overrides), overrides, runs, lines[0].evaluation, _validation(lines), scores)
+            found.append(SeedGroup(*how, _repeated(lines)))
     return tuple(found)
 
 
@@ -117,7 +124,7 @@ def main_effects(comparison: Comparison) -> tuple[MainEffect, ...]:
 
 
 def learning_curves(comparison: Comparison, num_subjects: Mapping[str, int]) -> tuple[LearningCurve, ...]:
-    """Curves over `datamodule.max_subject_set`, one per combination of the other overrides except the seed.
+    """Curves over `datamodule.max_subject_set`, one per combination of the other overrides except seed and fold.
 
     Args:
         comparison: the compared points.
@@ -127,13 +134,13 @@ def learning_curves(comparison: Comparison, num_subjects: Mapping[str, int]) -> 
     swept = [line for line in _trained(comparison) if SUBJECTS in dict(line.point.overrides)]
     measured = [line for line in swept if MAIN_MEASURE in line.scores]
     found = []
-    groups = grouped(measured, lambda line: (_without(line, SEED, SUBJECTS), line.evaluation))
-    for (others, evaluation), lines in groups.items():
+    groups = grouped(measured, lambda line: (_without(line, SEED, SUBJECTS), _evaluation_of_folds(line)))
+    for (others, _), lines in groups.items():
         by_size = grouped(lines, lambda line: _size(line, num_subjects))
         sizes = sorted(size for size in by_size if size is not None)
         points = [_curve_point(size, by_size[size]) for size in sizes]
         if len(points) > 1:
-            found.append(LearningCurve(_name(others), evaluation, tuple(points)))
+            found.append(LearningCurve(_name(others), lines[0].evaluation, tuple(points)))
     return tuple(found)
 
 
@@ -148,7 +155,21 @@ def _trained(comparison: Comparison) -> list[ComparisonRow]:
 
 def _without(line: ComparisonRow, *keys: str) -> Overrides:
     # As text: an override may be a mapping, which cannot be hashed as part of a key.
-    return tuple((key, value_text(value)) for key, value in line.point.overrides if key not in keys)
+    kept = ((key, value) for key, value in line.point.overrides if key not in keys and not is_fold(key))
+    return tuple((key, value_text(value)) for key, value in kept)
+
+
+def _evaluation_of_folds(line: ComparisonRow) -> object:
+    """What points of a group share: the evaluation, or where the fold is swept the way of it."""
+    has_fold = any(is_fold(key) for key, _ in line.point.overrides)
+    return line.evaluation.how if has_fold else line.evaluation
+
+
+def _repeated(lines: Sequence[ComparisonRow]) -> tuple[str, ...]:
+    pairs = [dict(line.point.overrides) for line in lines]
+    folds = len({tuple(str(one[key]) for key in one if is_fold(key)) for one in pairs}) > 1
+    seeds = len({str(one.get(SEED)) for one in pairs}) > 1
+    return (*(("seed",) if seeds or not folds else ()), *(("fold",) if folds else ()))
 
 
 def _name(overrides: Overrides) -> str:

@@ -2,15 +2,19 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.errors import DataError
+from sam2ft.core.grouping import grouped
 from sam2ft.report.page.content import Facts
 from sam2ft.report.request import RunState
 from sam2ft.report.tables.coverage import Coverage
 from sam2ft.runs.hardware import NOT_RECORDED, computed_in
 from sam2ft.runs.provenance import recorded_attempts
+
+if TYPE_CHECKING:
+    from sam2ft.data.store.store import Store
 
 _PER = {"per_instance": "one per connected component of a label", "per_label": "one per label"}
 
@@ -60,25 +64,33 @@ def _runs(count: int) -> str:
 def _data_facts(experiments: Sequence[Experiment]) -> Facts:
     """Current counts of the stores; for a store that cannot be opened, the error."""
     from sam2ft.data.images.slice_axis import plane_of
-    from sam2ft.data.store.split import SPLITS
-    from sam2ft.data.store.store import Store
+    from sam2ft.runs.stores import open_source
 
     rows = []
     sources = dict.fromkeys(item for experiment in experiments for item in experiment.dataset.items())
-    for name, source in sources:
+    for (name, path), alike in grouped(sources, lambda item: (item[0], item[1].store)).items():
         try:
-            store = Store.open(source.store)
+            stores = {source.fold: open_source(name, source) for _, source in alike}
         except DataError as error:
             rows.append((name, str(error)))
             continue
-        subjects = {split: {v.key.subject for v in store.volumes if v.split == split} for split in SPLITS}
-        counts = ", ".join(f"{split} {len(found)}" for split, found in subjects.items())
+        store = next(iter(stores.values()))
+        rows.append((name, str(path)))
+        for fold, one in stores.items():
+            rows.append(("subjects" if fold is None else f"subjects, fold {fold}", _split_sizes(one)))
         grids = [volume.geometry for volume in store.volumes]
         planes = Counter(plane_of(2, grid.affine) if grid.oriented else "unknown" for grid in grids)
         slices = ", ".join(f"{plane} {count}" for plane, count in sorted(planes.items()))
-        rows += [(name, str(source.store)), ("subjects", counts), ("planes of the slices", slices)]
-        rows += [("labels", store.labels.describe())]
+        rows += [("planes of the slices", slices), ("labels", store.labels.describe())]
     return Facts("Data", tuple(rows))
+
+
+def _split_sizes(store: "Store") -> str:
+    """Split and its number of subjects, as text."""
+    from sam2ft.data.store.split import SPLITS
+
+    subjects = {split: {v.key.subject for v in store.volumes if v.split == split} for split in SPLITS}
+    return ", ".join(f"{split} {len(found)}" for split, found in subjects.items())
 
 
 def _setting_facts(experiments: Sequence[Experiment]) -> Facts:

@@ -20,7 +20,7 @@ from sam2ft.report.comparison.number_text import (
     signed,
 )
 from sam2ft.report.page.content import DataLine, FirstScreen, SliceCase, Verdict
-from sam2ft.runs.stores import max_train_subjects
+from sam2ft.runs.stores import max_train_subjects, open_source
 from sam2ft.statistics.small_samples import FEW, LEVEL, TOO_SMALL
 
 HEADER = {"field_strength": "T", "series_desc": ""}
@@ -104,7 +104,7 @@ def data_lines(experiment: Experiment, *, trained: bool) -> tuple[DataLine, ...]
     found = []
     for name, source in experiment.dataset.items():
         try:
-            store = Store.open(source.store)
+            store = open_source(name, source)
             found.append(DataLine(store.name, _about(store), _subjects(store, experiment, trained)))
         except DataError as error:
             found.append(DataLine(name, str(error), ()))

@@ -30,7 +30,7 @@ from sam2ft.runs.hardware import EVALUATION, TRAINING, computed_in, hardware_tex
 from sam2ft.runs.identity_file import own_identity
 from sam2ft.runs.initial_weights import initial_weights
 from sam2ft.runs.provenance import recorded_attempts
-from sam2ft.runs.stores import max_train_subjects
+from sam2ft.runs.stores import max_train_subjects, open_source
 
 FIELDS = {
     "field_strength": "field strength (T)",
@@ -93,9 +93,9 @@ def shown_state(gathered: Gathered) -> RunState | None:
 def _stores(experiment: Experiment) -> list[Store]:
     """The stores that can still be opened."""
     found = []
-    for source in experiment.dataset.values():
+    for name, source in experiment.dataset.items():
         try:
-            found.append(Store.open(source.store))
+            found.append(open_source(name, source))
         except DataError as error:
             if index_path(source.store).is_file():
                 print(f"note: {error}; the texts for papers describe the study without this store", file=sys.stderr)

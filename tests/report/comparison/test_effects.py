@@ -95,3 +95,69 @@ def test_learning_curves_are_apart_by_the_other_settings_and_joined_over_seeds(s
 def test_full_of_unknown_size_and_a_single_size_make_no_curve(swept):
     comparison = swept(({SUBJECTS: 10}, 1, 0.7), ({SUBJECTS: "full"}, 1, 0.9))
     assert learning_curves(comparison, {}) == ()
+
+
+FOLD = "dataset.knee.fold"
+
+
+def test_points_that_differ_in_the_fold_alone_are_one_group_and_not_of_several_settings(swept):
+    comparison = swept(
+        *(({"lr": lr, FOLD: fold}, 0.1 * fold + lr, 0.5 + 0.1 * fold) for lr in (0.1, 0.2) for fold in range(3))
+    )
+    first, second = seed_groups(comparison)
+    assert (first.name, first.repeated, first.runs) == ("lr=0.1", ("fold",), ("run-0", "run-1", "run-2"))
+    assert second.name == "lr=0.2"
+    assert first.scores["dice_slice_mean"].mean == pytest.approx(0.6)
+    assert first.validation.mean == pytest.approx(0.2)
+
+
+def test_seeds_and_folds_are_one_group_where_both_are_swept(swept):
+    comparison = swept(
+        *(({FOLD: fold, "experiment.seed": seed}, 0.1, 0.5) for fold in range(2) for seed in range(3))
+    )  # fmt: skip
+    (group,) = seed_groups(comparison)
+    assert (len(group.runs), group.repeated) == (6, ("seed", "fold"))
+
+
+def test_a_key_that_is_called_fold_but_is_no_fold_of_a_dataset_is_a_setting(swept):
+    assert seed_groups(swept(({"module.fold": 0}, 0.5, 0.7), ({"module.fold": 1}, 0.5, 0.8))) == ()
+
+
+def test_settings_are_chosen_by_their_mean_over_folds_and_never_by_one_fold(swept):
+    # The lowest value of all is in the setting with the worse mean.
+    comparison = swept(
+        ({"lr": 0.1, FOLD: 0}, 0.01, 0.9),
+        ({"lr": 0.1, FOLD: 1}, 0.99, 0.9),
+        ({"lr": 0.2, FOLD: 0}, 0.30, 0.8),
+        ({"lr": 0.2, FOLD: 1}, 0.20, 0.8),
+    )
+    assert comparison.best == "run-2"
+    assert comparison.choice.startswith(
+        "lowest mean val_loss over 2 folds among 2 of 2 settings, for which fold 0 stands"
+    )
+
+
+def test_a_setting_that_lacks_a_fold_is_no_candidate(swept):
+    comparison = swept(
+        ({"lr": 0.1, FOLD: 0}, 0.01, 0.9),
+        ({"lr": 0.2, FOLD: 0}, 0.30, 0.8),
+        ({"lr": 0.2, FOLD: 1}, 0.20, 0.8),
+    )
+    assert comparison.best == "run-1"
+    assert "among 1 of 2 settings" in comparison.choice
+    apart = swept(({"lr": 0.1, FOLD: 0}, 0.01, 0.9), ({"lr": 0.2, FOLD: 1}, 0.30, 0.8))
+    assert (apart.best, apart.choice) == (
+        None,
+        "no setting has finished on every fold, so none is called the best",
+    )
+
+
+def test_folds_of_one_setting_are_repetitions_and_no_rivals(swept):
+    comparison = swept(({FOLD: 0}, 0.3, 0.7), ({FOLD: 1}, 0.1, 0.9))
+    assert comparison.best == "run-0"
+    assert comparison.chosen == "best point: fold 0 stands for the only setting (mean val_loss over 2 folds: 0.2)"
+
+
+def test_no_fold_is_fold_0(swept):
+    comparison = swept(({"lr": 0.1, FOLD: None}, 0.3, 0.7), ({"lr": 0.2, FOLD: 0}, 0.1, 0.9))
+    assert comparison.best == "run-1"
