@@ -50,3 +50,12 @@ NIFTI = f"{MAPS}test_echoes_in_nifti_need_a_sidecar_each_and_one_grid"
 executed_by("leave it out", of="chooses DICOM images", test=NIFTI)
 executed_by("give a folder with one image of each time", test=NIFTI)
 executed_by("write it again, with {} in s", test=NIFTI)
+executed_by(
+    "give the folders of its series",
+    test="tests/data/dicom/test_file.py::test_the_table_of_contents_of_a_disc_is_no_image_and_hides_none",
+)
+executed_by(
+    "convert it: in Python with nibabel: nibabel.save",
+    test="tests/data/formats/test_installed_files.py::"
+    "test_files_that_nibabel_reads_alone_are_converted_as_the_message_says",
+)

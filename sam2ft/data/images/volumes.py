@@ -189,16 +189,28 @@ def _size_notes(spacing_mm: npt.NDArray[np.float64], unit_field: str) -> list[st
 def _read_file(path: Path, reading: Reading) -> FileImage:
     reader = reader_of(path)
     if reader is None:
-        raise DataError(
-            wrong_kind(path, Wanted.MASK) or f"{path}: unknown kind of file; allowed: {FORMATS}; {_way_out(path)}"
-        )
+        known = None if _is_of_nibabel(path) else wrong_kind(path, Wanted.MASK)
+        raise DataError(known or f"{path}: unknown kind of file; allowed: {FORMATS}; {_way_out(path)}")
     return reader.read(path, reading)
+
+
+def _is_of_nibabel(path: Path) -> bool:
+    """Whether nibabel reads a file that is not read here: Philips PAR/REC, AFNI, MINC 1 (SimpleITK reads MINC 2)."""
+    if path.name.lower().endswith((".par", ".rec", ".head", ".brik", ".brik.gz")):
+        return True
+    with path.open("rb") as stream:
+        return path.suffix.lower() == ".mnc" and stream.read(3) == b"CDF"
 
 
 def _way_out(path: Path) -> str:
     if path.suffix.lower() == ".dcm":
         return "name the folder of the series, not a file"
     target = path.name.split(".")[0] + ".nii.gz"
+    if _is_of_nibabel(path):
+        return (
+            "convert it: in Python with nibabel: "
+            f"nibabel.save(nibabel.Nifti1Image.from_image(nibabel.load('{path.name}')), '{target}')"
+        )
     return (
         f"convert it: 3D Slicer (File, Save), or in Python with SimpleITK: WriteImage(ReadImage('{path.name}'), "
         f"'{target}')"
