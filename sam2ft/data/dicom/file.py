@@ -181,7 +181,7 @@ def _refuse_other_content(path: Path, header: pydicom.Dataset) -> None:
     if kind == _DOSE:
         raise NoImageError(f"{path}: holds the doses of a radiation plan (RT Dose) and no image", series)
     if "PixelData" not in header or "Rows" not in header:
-        name = uid_name(header.file_meta.get("MediaStorageSOPClassUID"))
+        name = uid_name(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID"))
         message = f"{path}: holds no image ({name}); a folder holds the images of one series and no others"
         raise DataError(message) if kind in ("", *_IMAGES) else NoImageError(message, series)
     try:

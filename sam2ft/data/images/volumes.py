@@ -70,7 +70,9 @@ def read_volume(
     if (path.is_dir() and not is_stack(path)) or (path.is_file() and is_dicom(path)):
         with naming(path):
             series = read_series(path, keep, reading, labels=labels, median_dz=version_1)
-            return replace(_cut_series(series, reading), name=str(path), reading=reading)
+            sizes = _size_notes(np.array(series.geometry.spacing_zyx_mm), "PixelSpacing, SpacingBetweenSlices")
+            noted = replace(series, notes=(*series.notes, *sizes))
+            return replace(_cut_series(noted, reading), name=str(path), reading=reading)
     with naming(path):
         return replace(cut_file(_read_file(path, reading), reading, version_1), name=str(path), reading=reading)
 
