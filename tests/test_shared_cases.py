@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
 from sam2ft.config.load_dataset import load_dataset
 from sam2ft.config.schema.evaluation import Evaluation
 from sam2ft.core.errors import DataError
+from sam2ft.core.files import read_json
 from sam2ft.data.prepare.outcomes import PrepareOptions, PrepareSummary
 from sam2ft.data.prepare.prepare import prepare_dataset
 from sam2ft.data.samples.detections import num_fractions, read_detections
@@ -100,17 +102,18 @@ def test_boxes_with_fractions_are_rounded_and_counted(case: Make) -> None:
     path = case("boxes_float").folder / "boxes.csv"
     one = case("units_micron")
     one.prepare()
-    text = path.read_text().replace("\nt,image,0,one", "\ns1,image,0,a")
-    path.write_text(text)
+    path.write_text(path.read_text().replace("\nt,image,0,one", "\ns1,image,0,a"))
+    _, height, width = one.volumes[0].geometry.shape_zyx
     (boxes,) = read_detections(path, [Store.open(one.folder / "store")]).values()
-    assert [tuple(box.box) for box in boxes] == [(5, 2, 20, 13)] or boxes[0].box.x1 < 20  # clipped to a small image
+    assert [tuple(box.box) for box in boxes] == [(5, 2, min(20, width - 1), min(13, height - 1))]
     assert num_fractions(path) == 1
 
 
 def test_a_window_in_hounsfield_units_is_that_of_every_volume(case: Make) -> None:
     one = case("ct_window")
     one.prepare()
-    assert [tuple(record.window) for record in one.volumes] == [(-160, 240)]
+    (record,) = (one.folder / "store" / "volumes").glob("*.json")
+    assert read_json(record)["window"] == [-160, 240]
 
 
 def test_a_decimal_comma_is_refused_with_file_attribute_and_value(case: Make) -> None:
@@ -138,7 +141,7 @@ def test_an_echo_time_of_two_values_is_left_out_with_a_note(case: Make) -> None:
     one = case("dcm_te_range")
     (outcome,) = one.prepare().outcomes
     assert any(note.startswith("EchoTime is left out for 8 of 8 images") for note in outcome.notes)
-    assert all("TE" not in fields for fields in one.volumes[0].dicom.values()) or True
+    assert "TE" not in one.volumes[0].dicom
 
 
 def test_uneven_gaps_have_one_distance_everywhere(case: Make) -> None:
@@ -166,7 +169,7 @@ def test_a_disc_is_8_mm_high_in_every_file_of_it(case: Make) -> None:
 
     def heights(tables: object) -> list[float]:
         rows = tables["biomarker_volume"]  # type: ignore[index]
-        return [row["reference"] for row in rows if row["measure"] == "height_middle"]
+        return sorted({row["reference"] for row in rows if row["definition"] == "height_middle"})
 
     for name in ("ras", "sag", "sag09", "sag11"):
         path = one.folder / f"{name}.nii.gz"
@@ -201,12 +204,11 @@ def test_a_thin_single_slice_stays_one_slice(case: Make) -> None:
 def test_folds_of_nnunet_are_named_and_one_is_chosen(case: Make) -> None:
     one = case("nnunet_splits")
     assert "looks like the 2 folds of nnU-Net (a list); choose one with split.fold: 0 to 1" in one.refused()
+    image = nibabel.load(one.folder / "img" / "003.nii.gz")  # of which the others are copies, a leak into val
+    nibabel.save(nibabel.Nifti1Image(image.get_fdata() ** 2, image.affine), one.folder / "img" / "003.nii.gz")
     one.prepare(**{"{file: splits_final.json}": "{file: splits_final.json, fold: 1}"})
-    assert {record.key.subject: record.split for record in one.volumes} == {
-        "001": "train",
-        "002": "train",
-        "003": "val",
-    }
+    splits = {record.key.subject: record.split for record in one.volumes}
+    assert splits == {"001": "train", "002": "train", "003": "val"}
 
 
 def test_an_empty_intercept_is_0_and_hinders_nobody(case: Make) -> None:
@@ -236,11 +238,7 @@ def test_layers_of_segments_are_composed_by_the_names_of_labels(case: Make) -> N
     one = case("segnrrd_layers")
     assert "2 segments have the value 1 in different layers, so that names decide" in one.refused()
     named = {"{1: {name: a}}": "{1: {name: cartilage}, 2: {name: meniscus}}"}
-    try:
-        one.prepare(**named)
-    except DataError as error:
-        assert "segments overlap" in str(error)
-        one.prepare("overlaps: first\n", **named)
+    one.prepare("overlaps: first\n", **named)
     assert {1, 2} <= set(np.unique(one.array("mask")).tolist())
 
 
@@ -281,15 +279,21 @@ def test_a_table_in_latin_1_is_refused_with_a_way_to_convert_it(case: Make) -> N
     text = (one.folder / "t.csv").read_text(encoding="latin-1")
     (one.folder / "t.csv").write_text(text, encoding="utf-8")
     one.prepare()
-    assert len(one.volumes) == 2
+    assert [record.key.subject for record in one.volumes] == ["J\u00f6rg"]
+
+
+def test_blanks_after_the_commas_of_a_table_are_no_part_of_names(case: Make) -> None:
+    one = case("table_latin1")
     one.prepare(**{"images: t.csv": "images: t_space.csv"})
+    assert [record.key.subject for record in one.volumes] == ["001"]
 
 
 def test_touching_instances_stay_apart_where_ids_are_given(case: Make) -> None:
     one = case("touching_instances")
     one.prepare("instances: {source: as_given}\n")
     assert set(np.unique(one.array("instances")).tolist()) == {0, 1, 2, 3}
-    assert set(one.scored()["num_instances_reference"]) == {3}
+    scored = one.scored()
+    assert [tp + fn for tp, fn in zip(scored["detection_tp"], scored["detection_fn"], strict=True)] == [3]
 
 
 def test_lengths_in_micrometres_are_millimetres_in_the_store(case: Make) -> None:
