@@ -234,6 +234,14 @@ def slices_of_image(image: Volume | None) -> tuple[DicomImage, ...]:
     return ()
 
 
+def slices_by_file(series: Sequence[DicomImage]) -> dict[str, int]:
+    """Name of a file without its ending -> its slice; none of names that several files have, in several folders."""
+    names = [one.path.stem for one in series]
+    if any(one.part is not None for one in series):
+        return {}
+    return {name: index for index, name in enumerate(names) if names.count(name) == 1}
+
+
 def refuse_other_frame_of_reference(uid: str, of_image: Sequence[DicomImage]) -> None:
     """Refuse a mask whose positions are in other coordinates than those of its image (FrameOfReferenceUID)."""
     its = text(of_image[0].header, "FrameOfReferenceUID") if of_image else ""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2ft.core.errors import DataError, listed, naming
-from sam2ft.data.dicom.read_segmentation import slices_of_image
+from sam2ft.data.dicom.read_segmentation import slices_by_file, slices_of_image
 from sam2ft.data.images.grids import Segment, Volume
 from sam2ft.data.masks.layers import Layer
 from sam2ft.data.masks.polygons import filled_polygon
@@ -21,12 +21,16 @@ _MOST_SHOWN = 3
 _NUMBER = re.compile(r"\d+")
 
 
-def read_polygons(path: Path, image: Volume) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
+def read_polygons(path: Path, image: Volume, *, apart: bool = False) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
     """(a layer per category, notes) of a file of COCO annotations of the slices of one image.
 
     A pixel belongs to a polygon when its centre lies inside or on it; the centre of the first pixel is (0.5, 0.5).
     Polygons of one annotation, and annotations of one category, are put together. The slice of an entry of `images` is
     the one whose file has its name (DICOM series), else the last number in its file_name, from 0 or 1 on for all.
+
+    Args:
+        apart: a layer per instance instead: per annotation, or per category and `track_id` where annotations of
+            several slices have one.
 
     Raises:
         DataError: naming the file and the annotation; for compressed run lengths, other sizes and unknown slices.
@@ -35,7 +39,7 @@ def read_polygons(path: Path, image: Volume) -> tuple[tuple[Layer, ...], tuple[s
         content = _content(path)
         slices, notes = _slices(content["images"], image)
         names = {_whole(one, "id", "category"): str(one.get("name", "")) for one in content["categories"]}
-        masks: dict[int, npt.NDArray[np.bool_]] = {}
+        masks: dict[tuple[int, int | str], npt.NDArray[np.bool_]] = {}
         for number, annotation in enumerate(content["annotations"]):
             where = f"annotations[{number}]"
             category = _whole(annotation, "category_id", where)
@@ -44,10 +48,15 @@ def read_polygons(path: Path, image: Volume) -> tuple[tuple[Layer, ...], tuple[s
             of_image = _whole(annotation, "image_id", where)
             if of_image not in slices:
                 raise DataError(f"{where}: image_id {of_image} is in no entry of images")
-            mask = masks.setdefault(category, np.zeros(image.geometry.shape_zyx, dtype=bool))
-            mask[slices[of_image]] |= _drawn(annotation, where, image.geometry.shape_zyx[1:])
-        layers = tuple(Layer(Segment(category, names[category]), masks[category]) for category in sorted(masks))
-        return layers, notes
+            instance = (annotation.get("track_id", f"annotation {number}")) if apart else 0
+            if not isinstance(instance, int | str) or instance is True:
+                raise DataError(f"{where}: track_id is no whole number and no text")
+            one = (category, instance)
+            if one not in masks:
+                masks[one] = np.zeros(image.geometry.shape_zyx, dtype=bool)
+            masks[one][slices[of_image]] |= _drawn(annotation, where, image.geometry.shape_zyx[1:])
+        ordered = masks.items() if apart else sorted(masks.items())
+        return tuple(Layer(Segment(category, names[category]), mask) for (category, _), mask in ordered), notes
 
 
 def _content(path: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
@@ -88,7 +97,7 @@ def _slices(images: Sequence[Mapping[str, Any]], image: Volume) -> tuple[dict[in
     stems = {known: Path(name.replace("\\", "/")).stem for known, name in files.items()}
     series = slices_of_image(image)
     if series and image.file_axis == 2:
-        of_series = {one.path.stem: index for index, one in enumerate(series) if one.part is None}
+        of_series = slices_by_file(series)
         if set(stems.values()) <= of_series.keys():
             return {known: of_series[stem] for known, stem in stems.items()}, ()
         raise DataError(

@@ -69,6 +69,13 @@ class Meaning:
         names = {plain_name(segment.name), plain_name(segment.identity)}
         return next((label.name for label in self.labels or () if plain_name(label.name) in names), None)
 
+    def named_by_value(self, segment: Segment, layers: "Sequence[Layer]") -> Segment:
+        """`segment` with the name of the label that its value is, where no layer has the name of a label."""
+        if self.labels is None or any(self.label_named(layer.segment) is not None for layer in layers):
+            return segment
+        label = self.known.get(segment.value, 0)
+        return replace(segment, name=self.labels[label].name) if label else segment
+
 
 ANY = Meaning()
 """Every value is a label of its own."""

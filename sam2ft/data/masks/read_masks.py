@@ -96,8 +96,12 @@ class MaskReader:
 
     def _of_polygons(self, path: Path) -> Volume:
         image = self._needed_image("polygons")
-        layers, notes = read_polygons(path, image)
-        return self._on_image(layers, notes, image)
+        if not self.meaning.as_given:
+            return self._on_image(*read_polygons(path, image), image)
+        layers, notes = read_polygons(path, image, apart=True)
+        # Their categories are labels; the values of the map are instances.
+        named = [replace(layer, segment=self.meaning.named_by_value(layer.segment, layers)) for layer in layers]
+        return self._on_image(tuple(named), notes, image, by_names=True)
 
     def _of_pictures(self, path: Path) -> Volume:
         image = self._needed_image("pictures of slices")
