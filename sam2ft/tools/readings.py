@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from sam2ft.config.schema.dataset import AS_IS, Reading
+from sam2ft.config.yaml.loading import parse_value
 from sam2ft.core.command import run_command
 from sam2ft.core.errors import DataError
 from sam2ft.data.dicom.file import is_dicom
@@ -109,7 +109,7 @@ def _reading(name: str, path: Path) -> Read:
             proposed = _proposed(str(error))
             if not proposed:
                 raise
-            volume, choice = _read(path, Reading.model_validate(yaml.safe_load(proposed))), proposed
+            volume, choice = _read(path, Reading.model_validate(parse_value(f"{{{proposed}}}", name))), proposed
     except DataError as error:
         reason = " ".join(str(error).replace(f"{path}/", "").replace(f"{path}: ", "").splitlines())
         return Read(name, re.sub(r"^\S+: ", "", reason))
@@ -128,7 +128,7 @@ def _proposed(message: str) -> str:
     found = re.search(r"such as (series: \{.*\})$", message)
     if found is not None:
         return found[1]
-    return "channel: 0" if "choose one of 0 to" in message else ""
+    return "channel: 0" if re.search(r"one of 0 to \d+ in the dataset file with channel:", message) else ""
 
 
 def _compared(path: Path, volume: Volume) -> str:
@@ -242,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folders = {name: Path(folder) for name, _, folder in pairs}
     for name, folder in folders.items():
         if not folder.is_dir():
-            raise DataError(f"{name}={folder}: no such folder; give NAME=FOLDER with a folder of files")
+            raise DataError(f"{name}={folder}: no such folder (allowed: NAME=FOLDER)")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sys.stdout.write(table_of_readings(folders))
