@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,42 +22,70 @@ _MOST_SHOWN = 3
 _NUMBER = re.compile(r"\d+")
 
 
-def read_polygons(path: Path, image: Volume, *, apart: bool = False) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
+def read_polygons(path: Path, image: Volume) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
     """(a layer per category, notes) of a file of COCO annotations of the slices of one image.
 
     A pixel belongs to a polygon when its centre lies inside or on it; the centre of the first pixel is (0.5, 0.5).
     Polygons of one annotation, and annotations of one category, are put together. The slice of an entry of `images` is
     the one whose file has its name (DICOM series), else the last number in its file_name, from 0 or 1 on for all.
 
-    Args:
-        apart: a layer per instance instead: per annotation, or per category and `track_id` where annotations of
-            several slices have one.
-
     Raises:
         DataError: naming the file and the annotation; for compressed run lengths, other sizes and unknown slices.
     """
     with naming(path):
-        content = _content(path)
-        slices, notes = _slices(content["images"], image)
-        names = {_whole(one, "id", "category"): str(one.get("name", "")) for one in content["categories"]}
-        masks: dict[tuple[int, int | str], npt.NDArray[np.bool_]] = {}
-        for number, annotation in enumerate(content["annotations"]):
-            where = f"annotations[{number}]"
-            category = _whole(annotation, "category_id", where)
-            if category not in names:
-                raise DataError(f"{where}: category_id {category} is in no entry of categories")
-            of_image = _whole(annotation, "image_id", where)
-            if of_image not in slices:
-                raise DataError(f"{where}: image_id {of_image} is in no entry of images")
-            instance = (annotation.get("track_id", f"annotation {number}")) if apart else 0
-            if not isinstance(instance, int | str) or instance is True:
-                raise DataError(f"{where}: track_id is no whole number and no text")
-            one = (category, instance)
-            if one not in masks:
-                masks[one] = np.zeros(image.geometry.shape_zyx, dtype=bool)
-            masks[one][slices[of_image]] |= _drawn(annotation, where, image.geometry.shape_zyx[1:])
-        ordered = masks.items() if apart else sorted(masks.items())
-        return tuple(Layer(Segment(category, names[category]), mask) for (category, _), mask in ordered), notes
+        found = _annotations(path, image, apart=False)
+        layers = [Layer(segment, found.draw(number)) for number, segment in enumerate(found.segments)]
+        return tuple(sorted(layers, key=lambda layer: layer.segment.value)), found.notes
+
+
+def polygons_apart(path: Path, image: Volume) -> "Annotations":
+    """The instances of a file of COCO annotations: each annotation, or those of one category and `track_id`.
+
+    Raises:
+        DataError: as `read_polygons`.
+    """
+    with naming(path):
+        return _annotations(path, image, apart=True)
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Annotations of a file by category or instance, none of them drawn yet."""
+
+    segments: tuple[Segment, ...]
+    """The category of each: id and name."""
+    parts: tuple[tuple[tuple[int, int, Mapping[str, Any]], ...], ...]
+    """Of each its annotations: (number in the file, slice, annotation)."""
+    shape_zyx: tuple[int, int, int]
+    notes: tuple[str, ...]
+
+    def draw(self, number: int) -> npt.NDArray[np.bool_]:
+        """The voxels of a category or instance; DataError naming the annotation."""
+        mask = np.zeros(self.shape_zyx, dtype=bool)
+        for place, index, annotation in self.parts[number]:
+            mask[index] |= _drawn(annotation, f"annotations[{place}]", self.shape_zyx[1:])
+        return mask
+
+
+def _annotations(path: Path, image: Volume, *, apart: bool) -> Annotations:
+    content = _content(path)
+    slices, notes = _slices(content["images"], image)
+    names = {_whole(one, "id", "category"): str(one.get("name", "")) for one in content["categories"]}
+    parts: dict[tuple[int, int | str], list[tuple[int, int, Mapping[str, Any]]]] = {}
+    for number, annotation in enumerate(content["annotations"]):
+        where = f"annotations[{number}]"
+        category = _whole(annotation, "category_id", where)
+        if category not in names:
+            raise DataError(f"{where}: category_id {category} is in no entry of categories")
+        of_image = _whole(annotation, "image_id", where)
+        if of_image not in slices:
+            raise DataError(f"{where}: image_id {of_image} is in no entry of images")
+        instance = annotation.get("track_id", f"annotation {number}") if apart else 0
+        if not isinstance(instance, int | str) or isinstance(instance, bool):
+            raise DataError(f"{where}: track_id is no whole number and no text")
+        parts.setdefault((category, instance), []).append((number, slices[of_image], annotation))
+    segments = tuple(Segment(category, names[category]) for category, _ in parts)
+    return Annotations(segments, tuple(map(tuple, parts.values())), image.geometry.shape_zyx, notes)
 
 
 def _content(path: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:

@@ -120,7 +120,7 @@ class DataChecker:
         try:
             read_detections(path, stores)
             if fractions := num_fractions(path):
-                told = f"{path}: {fractions} boxes have corners with fractions; each is the nearest pixel"
+                told = f"{path}: {fractions} of its boxes have fractions; each corner is the nearest pixel"
                 self.problem("eval.boxes_file", told, warning=True)
         except DataError as error:
             self.problem("eval.boxes_file", str(error))
