@@ -25,7 +25,7 @@ from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.config.yaml.loading import parse_value
 from sam2ft.core.command import run_command
 from sam2ft.core.errors import DataError
-from sam2ft.data.dicom.file import is_dicom
+from sam2ft.data.dicom.file import header_of_any, is_dicom
 from sam2ft.data.dicom.mosaic import is_mosaic
 from sam2ft.data.dicom.read_segmentation import dicom_kind, slices_of_image
 from sam2ft.data.images.grids import LPS_TO_RAS, Volume
@@ -69,8 +69,6 @@ def readings_below(folder: Path) -> list[Read]:
 
 def _candidates(folder: Path, scratch: Path) -> Iterator[tuple[str, Path]]:
     """(name, file, or folder with the files of one series)."""
-    import pydicom
-
     series: dict[tuple[Path, str], list[tuple[str, Path]]] = defaultdict(list)
     for path in sorted(folder.rglob("*")):
         if path.name.lower().endswith(".dcm.gz"):
@@ -80,7 +78,7 @@ def _candidates(folder: Path, scratch: Path) -> Iterator[tuple[str, Path]]:
         if not path.is_file() or path.name.lower().endswith((*_NO_IMAGES, *_NO_IMAGES_OF_NIBABEL)):
             continue
         if is_dicom(path) and dicom_kind(path) is None:
-            header = pydicom.dcmread(path, force=True, stop_before_pixels=True)
+            header = header_of_any(path)
             uid = str(header.get("SeriesInstanceUID", ""))
             image = f"{header.get('SOPInstanceUID')} {header.get('ImagePositionPatient')}"
             if is_mosaic(header) or "PerFrameFunctionalGroupsSequence" in header:

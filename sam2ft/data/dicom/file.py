@@ -116,6 +116,15 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
+def header_of_any(path: Path) -> pydicom.Dataset:
+    """The header of any DICOM object, without its pixels; DataError when it cannot be read."""
+    with guarded(path):
+        try:
+            return pydicom.dcmread(path, force=True, stop_before_pixels=True)
+        except DAMAGE as error:
+            raise DataError(f"{path}: not a readable DICOM file ({reason_of(error)})") from None
+
+
 def read_header(path: Path) -> pydicom.Dataset:
     """The header of a DICOM file; pixel data and other long values are read when they are asked for.
 
