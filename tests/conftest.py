@@ -38,6 +38,15 @@ def real_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def shared_cases() -> Path:
+    """Folder of inputs that once went wrong; tests that need it are marked `real`."""
+    folder = Path(os.environ.get("SAM2FT_SHARED_CASES", ROOT.parent / "shared" / "cases"))
+    if not folder.is_dir():
+        pytest.skip(f"no shared cases at {folder}; set SAM2FT_SHARED_CASES")
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def nothing_told_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test begins as a new process, which has read no file and told no damage."""

@@ -4,11 +4,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fixtures.exams import exams, structures
 
 ROOT = Path(__file__).parents[1]
 SAVED = re.compile(r"Save this as `([\w./-]+)`:\s*\Z")
@@ -103,6 +104,17 @@ def test_your_data_in_ten_minutes_works_as_it_is_written(tmp_path: Path) -> None
     folder = empty_checkout(tmp_path)
     assert list(walk(page, folder)) == []
     assert (folder / "runs/my_first/report/index.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("page", "raw", "steps"),
+    [("several-series", exams, "fcfcffcfc"), ("file-per-structure", structures, "fccffc")],
+)
+def test_a_how_to_page_works_as_it_is_written(page: str, raw: Callable[..., None], steps: str, tmp_path: Path) -> None:
+    raw(tmp_path, "p1", "p2")
+    text = (ROOT / f"docs/howto/{page}.md").read_text(encoding="utf-8")
+    assert "".join("f" if step.file else "c" for step in steps_of(text)) == steps
+    assert list(walk(text, empty_checkout(tmp_path))) == []
 
 
 def test_steps_are_found_in_order_and_a_file_is_no_command() -> None:

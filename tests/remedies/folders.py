@@ -1,6 +1,6 @@
 """Remedies of DICOM folders that hold more than one stack, of files of several images, and of echoes in NIfTI."""
 
-from tests.remedies.registry import excused, executed_by
+from tests.remedies.registry import executed_by
 
 STACKS = "tests/data/dicom/test_stacks.py::"
 FRAMES = "tests/data/dicom/test_frames.py::"
@@ -50,5 +50,12 @@ NIFTI = f"{MAPS}test_echoes_in_nifti_need_a_sidecar_each_and_one_grid"
 executed_by("leave it out", of="chooses DICOM images", test=NIFTI)
 executed_by("give a folder with one image of each time", test=NIFTI)
 executed_by("write it again, with {} in s", test=NIFTI)
-# Packages of other authors, which no test installs.
-excused("elsewhere", "install its decoder", "pip install pylibjpeg pylibjpeg-openjpeg")
+executed_by(
+    "give the folders of its series",
+    test="tests/data/dicom/test_file.py::test_the_table_of_contents_of_a_disc_is_no_image_and_hides_none",
+)
+executed_by(
+    "convert it: in Python with nibabel: nibabel.save",
+    test="tests/data/formats/test_installed_files.py::"
+    "test_files_that_nibabel_reads_alone_are_converted_as_the_message_says",
+)

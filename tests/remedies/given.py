@@ -1,5 +1,7 @@
 """Remedies of paths of the wrong kind (their doors: tests/core/given), and of labels that are not known."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +157,27 @@ excused(
     "give its store",
     "name its files in a dataset file under sources",
 )
+
+
+@remedy("give the image file, or the folder of one DICOM series, that was in it")
+def subjects_in_archives(raw: Raw) -> str:
+    text = ""
+    for kind, unpack in (("zip", "unzip -q"), ("tar", "tar -xf"), ("gztar", "tar -xf")):
+        shutil.rmtree("store", ignore_errors=True)
+        for subject in ("a", "b"):
+            packed = shutil.make_archive(f"packed/{subject}", kind, "dicom", subject)
+            Path(packed).rename(f"packed/{subject}.x")
+        raw.settings("dicom/{subject}", "packed/{subject}.x")
+        text += " ".join(raw.prepare(code=2).split())
+        for subject in ("a", "b"):
+            if unpack.startswith("unzip") and shutil.which("unzip") is None:
+                shutil.unpack_archive(f"packed/{subject}.x", "unpacked", "zip")
+                continue
+            Path("unpacked").mkdir(exist_ok=True)
+            subprocess.run([*unpack.split(), f"../packed/{subject}.x"], cwd="unpacked", check=True)
+        raw.settings("dicom/{subject}", "unpacked/{subject}")
+        raw.prepare()
+        assert raw.whole() == ["a", "b"]
+        raw.settings()
+    assert text.count("is an archive, not an image or mask") == 3
+    return text

@@ -10,7 +10,7 @@ from openpyxl import Workbook
 
 from sam2ft.data.images.volumes import read_volume, write_nifti
 from tests.remedies.conftest import Raw
-from tests.remedies.registry import remedy
+from tests.remedies.registry import executed_by, remedy
 from tests.remedies.sources import AB, _prepared, _refused
 
 SOURCES = '{images: "dicom/{subject}", masks: "masks/{subject}.nii.gz"}'
@@ -364,3 +364,10 @@ def a_cell_with_an_error(raw: Raw) -> str:
     _workbook(Path("t.xlsx"), lines)
     _prepared(raw)
     return shown
+
+
+executed_by(
+    "use one name for both",
+    of="but labels: of the dataset file calls it {}",
+    test="tests/data/sources/test_layouts.py::test_the_label_table_of_a_mask_must_say_what_the_dataset_file_says",
+)

@@ -257,6 +257,9 @@ _ADVICE: Mapping[tuple[Wanted, Kind], Advice] = {
     (Wanted.MASK, Kind.FOLDERS): _series_inside,
     (Wanted.MASK, Kind.FOLDER): _series_inside,
     (Wanted.MASK, Kind.IMAGES): _constant("give one file of it, or all with --predictions FOLDER --data STORE"),
+    (Wanted.MASK, Kind.ARCHIVE): _constant(
+        "unpack it (unzip, tar -xf, gunzip), and give the image file, or the folder of one DICOM series, that was in it"
+    ),
     (Wanted.MASK, Kind.STORE): _constant("masks of a whole store are scored with --predictions FOLDER --data STORE"),
 }
 """What to give instead, where more is known than the general advice of a door."""

@@ -13,6 +13,7 @@ from sam2ft.data.dicom.header import guarded, text
 
 # What a file that is no DICOM is judged by: text, or something damaged.
 _BEGINNING = 4096
+_DIRECTORY = "DICOMDIR"
 _ADVICE = (
     "; it holds NIfTI files: an image or mask is the path of one file; echoes of a map need their times, EchoTime of "
     "the .json file (BIDS) beside each"
@@ -111,7 +112,8 @@ def _tolerated(folder: Path) -> tuple[list[Path], list[Path]]:
     own = _files(folder)
     for files in (own, _files(folder, deep=True)):
         found = [path for path in files if is_dicom(path)]
-        if found:
+        # A disc has its table of contents beside the folders with the images.
+        if any(path.name.upper() != _DIRECTORY for path in found):
             others = [path for path in files if path not in set(found)]
             endings = {path.suffix.lower() for path in found}
             for path in others:
@@ -121,6 +123,8 @@ def _tolerated(folder: Path) -> tuple[list[Path], list[Path]]:
                         "it is one of them, else move it elsewhere"
                     )
             return found, others
+    if own and any(is_dicom(path) for path in own):
+        return own, []
     raise _no_dicom(folder, own)
 
 

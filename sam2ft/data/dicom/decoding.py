@@ -2,8 +2,8 @@
 
 pydicom decodes what is not compressed, RLE, deflated data sets, JPEG baseline and JPEG 2000 (Pillow) and JPEG-LS
 (pyjpegls). JPEG Lossless and 12-bit JPEG are decoded by GDCM (SimpleITK), because the decoder of these that pydicom
-knows is GPL. High-throughput JPEG 2000 needs a
-package that pydicom finds when it is installed (pylibjpeg-openjpeg, MIT).
+knows is GPL. High-throughput JPEG 2000 (PS3.5 A.4.11, ISO 15444-15) differs from JPEG 2000 in the coding of its blocks
+alone, which the OpenJPEG in Pillow reads; pydicom asks Pillow only when the transfer syntax is JPEG 2000.
 """
 
 import tempfile
@@ -17,7 +17,11 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import pixel_array
 from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
     UID,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
@@ -28,6 +32,7 @@ from pydicom.uid import (
 from sam2ft.data.dicom.file import Part
 
 _BY_GDCM = (JPEGLossless, JPEGLosslessSV1, JPEGExtended12Bit)
+_AS_JPEG_2000 = (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
 # What describes the integers of a frame; slopes are left out, so that a reader returns what is stored.
 _DESCRIBE_PIXELS = (
     *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
@@ -51,6 +56,8 @@ def stored_integers(header: Dataset, part: Part | None = None) -> npt.NDArray[An
     syntax = whole.file_meta.TransferSyntaxUID
     if syntax in _BY_GDCM and not (syntax == JPEGExtended12Bit and whole.BitsStored == _BYTE):
         stored = _by_gdcm(whole, syntax, frame or 0)
+    elif syntax in _AS_JPEG_2000:
+        stored = pixel_array(_named(whole, JPEG2000), index=frame)
     else:
         stored = pixel_array(whole, index=frame)  # the attribute would keep a copy in the header
     return stored if part is None or part.tiles is None else _tile(stored, part.index, part.tiles)

@@ -20,8 +20,11 @@ from sam2ft.data.dicom.header import DAMAGE, guarded, number, reason_of, require
 
 # Direction vectors are unit and orthogonal within this: headers round their components.
 ORIENTATION_TOLERANCE = 1e-3
-# A file without preamble begins with an element of one of these groups (file meta information, identification).
-_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
+# A file without preamble begins with an element of one of these groups (file meta information, identification), also
+# in big endian.
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
+# What patients' data are stored as (PS3.4 B.5).
+_STORAGE = "1.2.840.10008.5.1.4."
 # Storage of segmentations (PS3.4): segments in frames, and label maps.
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 # Images of a patient in space (PS3.4): CT, MR, PET, each also enhanced. Without pixels they are damaged.
@@ -29,6 +32,9 @@ _IMAGES = tuple(
     f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2", "2.1", "2.2", "4", "4.1", "4.4", "128", "128.1", "130")
 )
 _SCREENS = "1.2.840.10008.5.1.4.1.1.7"
+_DIRECTORY, _DOSE = "1.2.840.10008.1.3.10", "1.2.840.10008.5.1.4.1.1.481.2"
+# Projections and ultrasound (PS3.4): CR, DX and the like, US, XA, RF. Unless a header says more, they have no position.
+_PROJECTIONS = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("1", "3.1", "6.1", "12.1", "12.2"))
 _PLACES = ("ImagePositionPatient", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 # Values of more bytes are read when they are asked for; the transfer syntax stands within the first ones of a file.
 _DEFERRED_ABOVE, _MOST_META = 1024, 1024
@@ -95,7 +101,7 @@ class DicomImage:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the file is DICOM: it has the preamble, or without it parses as an image or segmentation of DICOM."""
+    """Whether the file is DICOM: it has the preamble, or without it parses as an object that DICOM stores."""
     with guarded(path), path.open("rb") as stream:
         start = stream.read(132)
     if start[128:] == b"DICM":
@@ -105,9 +111,18 @@ def is_dicom(path: Path) -> bool:
     try:
         with guarded(path):
             header = pydicom.dcmread(path, force=True, stop_before_pixels=True)
-            return text(header, "SOPClassUID").startswith("1.2.840.10008.") and "Rows" in header
+            return text(header, "SOPClassUID").startswith(_STORAGE)
     except DataError:
         return False
+
+
+def header_of_any(path: Path) -> pydicom.Dataset:
+    """The header of any DICOM object, without its pixels; DataError when it cannot be read."""
+    with guarded(path):
+        try:
+            return pydicom.dcmread(path, force=True, stop_before_pixels=True)
+        except DAMAGE as error:
+            raise DataError(f"{path}: not a readable DICOM file ({reason_of(error)})") from None
 
 
 def read_header(path: Path) -> pydicom.Dataset:
@@ -167,8 +182,15 @@ def _refuse_other_content(path: Path, header: pydicom.Dataset) -> None:
     series = text(header, "SeriesInstanceUID")
     if kind in _SEGMENTATIONS:
         raise NoImageError(f"{path}: {NO_IMAGE}", series)
+    if text(header.file_meta, "MediaStorageSOPClassUID") == _DIRECTORY:
+        raise NoImageError(
+            f"{path}: is a DICOMDIR, the table of contents of a disc or folder, and no image; give the folders of its "
+            "series (sources.images: FOLDER/{subject})"
+        )
+    if kind == _DOSE:
+        raise NoImageError(f"{path}: holds the doses of a radiation plan (RT Dose) and no image", series)
     if "PixelData" not in header or "Rows" not in header:
-        name = uid_name(header.file_meta.get("MediaStorageSOPClassUID"))
+        name = uid_name(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID"))
         message = f"{path}: holds no image ({name}); a folder holds the images of one series and no others"
         raise DataError(message) if kind in ("", *_IMAGES) else NoImageError(message, series)
     try:
@@ -179,6 +201,13 @@ def _refuse_other_content(path: Path, header: pydicom.Dataset) -> None:
         raise NoImageError(f"{path}: is a colour image; expected one sample per pixel", series)
     if kind.startswith(_SCREENS) and not any(one in header for one in _PLACES):
         raise NoImageError(f"{path}: is a picture of a screen without a position (Secondary Capture)", series)
+    if _is_projection(kind) and not any(one in header for one in _PLACES):
+        name = uid_name(header.get("SOPClassUID"))
+        raise NoImageError(f"{path}: is an image without a position in space ({name}), and no slice", series)
+
+
+def _is_projection(kind: str) -> bool:
+    return kind in _PROJECTIONS or kind.startswith(f"{_PROJECTIONS[0]}.")
 
 
 def uid_name(uid: object) -> str:

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.pixels import apply_modality_lut
-from pydicom.uid import HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL
 
 from sam2ft.core.errors import DataError, naming
 from sam2ft.data.dicom.decoding import stored_integers
@@ -96,11 +95,9 @@ def _stored(image: DicomImage) -> npt.NDArray[Any]:
         stored = stored_integers(image.header, image.part)
     except DAMAGE as error:
         uid = image.header.file_meta.get("TransferSyntaxUID")
-        high = uid in (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
-        decoder = "install its decoder (pip install pylibjpeg pylibjpeg-openjpeg), " if high else ""
         raise DataError(
             f"{image.path}: pixel data ({uid_name(uid)}) cannot be decoded: {reason_of(error)}; if the file is not "
-            f"damaged, {decoder}export the series uncompressed (dcmdjpeg, gdcmconv --raw), or convert it to NIfTI with "
+            "damaged, export the series uncompressed (dcmdjpeg, gdcmconv --raw), or convert it to NIfTI with "
             "dcm2niix"
         ) from None
     if stored.shape != image.size:

@@ -1,5 +1,6 @@
 """Reading DICOM segmentations (SEG): binary, fractional and label-map frames, placed by their positions and UIDs."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -232,6 +233,14 @@ def slices_of_image(image: Volume | None) -> tuple[DicomImage, ...]:
     with suppress(DataError):
         return read_slices(path, image.reading) if path.is_dir() or is_dicom(path) else ()
     return ()
+
+
+def slices_by_file(series: Sequence[DicomImage]) -> dict[str, int]:
+    """Name of a file without its ending -> its slice; none of names that several files have, in several folders."""
+    if any(one.part is not None for one in series):
+        return {}
+    counts = Counter(one.path.stem for one in series)
+    return {one.path.stem: index for index, one in enumerate(series) if counts[one.path.stem] == 1}
 
 
 def refuse_other_frame_of_reference(uid: str, of_image: Sequence[DicomImage]) -> None:

@@ -136,19 +136,35 @@ def read_layers(path: Path, believe: str | None = None) -> tuple[FileImage, ...]
         )
 
 
+def detached_voxels(path: Path) -> Path | None:
+    """The file that holds the voxels of a header, wherever it lies; None: its own, or a header that cannot be read."""
+    try:
+        with refusing_damage(path, "NRRD", NRRDError), path.open("rb") as stream:
+            name = _data_file(_read_header(stream))
+    except DataError:
+        return None
+    return path.parent / name if name is not None and (path.parent / name).is_file() else None
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Mapping[str, Any], IO[bytes], Path]]:
     """(header, stream at the first byte after it or of the file of the voxels, that file)."""
     with path.open("rb") as stream:
         header = _read_header(stream)
-        name = header.get("datafile", header.get("data file"))
+        name = _data_file(header)
         if name is None:
             yield header, stream, path
             return
-    if name.upper().startswith("LIST") or "%" in name:
-        raise DataError("its voxels lie in several files (data file); save it as one .nrrd file")
     with (path.parent / name).open("rb") as stream:
         yield header, stream, path.parent / name
+
+
+def _data_file(header: Mapping[str, Any]) -> str | None:
+    """The file of the voxels, relative to that of the header; None: they follow the header."""
+    name: str | None = header.get("datafile", header.get("data file"))
+    if name is not None and (name.upper().startswith("LIST") or "%" in name):
+        raise DataError("its voxels lie in several files (data file); save it as one .nrrd file")
+    return name
 
 
 def _read_header(stream: IO[bytes]) -> Mapping[str, Any]:

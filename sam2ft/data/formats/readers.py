@@ -25,7 +25,7 @@ class Reader:
     read: Callable[[Path, Reading], FileImage]
     """Its voxels in the order of the file; DataError naming the file."""
     companions: Callable[[Path], tuple[Path, ...]] = lambda _: ()
-    """Files beside it that belong to it, as far as they exist."""
+    """Other files that belong to it, as far as they exist."""
 
 
 def _of_pair(path: Path) -> tuple[Path, ...]:
@@ -35,6 +35,11 @@ def _of_pair(path: Path) -> tuple[Path, ...]:
 
 def _of_mhd(path: Path) -> tuple[Path, ...]:
     found = mha_file.voxel_file(path)
+    return () if found is None else (found,)
+
+
+def _of_nhdr(path: Path) -> tuple[Path, ...]:
+    found = nrrd_file.detached_voxels(path) if path.name.lower().endswith(".nhdr") else None
     return () if found is None else (found,)
 
 
@@ -52,6 +57,7 @@ READERS = {
         nrrd_file.is_nrrd,
         nrrd_file.describe_nrrd,
         lambda path, reading: nrrd_file.read_nrrd(path, reading=reading),
+        _of_nhdr,
     ),
     "mha": Reader("MetaImage", mha_file.ENDINGS, mha_file.is_mha, mha_file.describe_mha, mha_file.read_mha, _of_mhd),
     "mgh": Reader("MGH", mgh_file.ENDINGS, mgh_file.is_mgh, mgh_file.describe_mgh, mgh_file.read_mgh),
@@ -81,7 +87,7 @@ def reader_of(path: Path) -> Reader | None:
 
 
 def companions_of(path: Path) -> tuple[Path, ...]:
-    """The files beside `path` that hold a part of its volume (.raw of .mhd, .img of .hdr)."""
+    """The files besides `path` that hold a part of its volume (.raw of .mhd and .nhdr, .img of .hdr)."""
     reader = reader_of(path)
     return () if reader is None else reader.companions(path)
 

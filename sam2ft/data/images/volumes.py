@@ -70,7 +70,9 @@ def read_volume(
     if (path.is_dir() and not is_stack(path)) or (path.is_file() and is_dicom(path)):
         with naming(path):
             series = read_series(path, keep, reading, labels=labels, median_dz=version_1)
-            return replace(_cut_series(series, reading), name=str(path), reading=reading)
+            sizes = _size_notes(np.array(series.geometry.spacing_zyx_mm), "PixelSpacing, SpacingBetweenSlices")
+            noted = replace(series, notes=(*series.notes, *sizes))
+            return replace(_cut_series(noted, reading), name=str(path), reading=reading)
     with naming(path):
         return replace(cut_file(_read_file(path, reading), reading, version_1), name=str(path), reading=reading)
 
@@ -189,16 +191,28 @@ def _size_notes(spacing_mm: npt.NDArray[np.float64], unit_field: str) -> list[st
 def _read_file(path: Path, reading: Reading) -> FileImage:
     reader = reader_of(path)
     if reader is None:
-        raise DataError(
-            wrong_kind(path, Wanted.MASK) or f"{path}: unknown kind of file; allowed: {FORMATS}; {_way_out(path)}"
-        )
+        known = None if _is_of_nibabel(path) else wrong_kind(path, Wanted.MASK)
+        raise DataError(known or f"{path}: unknown kind of file; allowed: {FORMATS}; {_way_out(path)}")
     return reader.read(path, reading)
+
+
+def _is_of_nibabel(path: Path) -> bool:
+    """Whether nibabel reads a file that is not read here: Philips PAR/REC, AFNI, MINC 1 (SimpleITK reads MINC 2)."""
+    if path.name.lower().endswith((".par", ".rec", ".head", ".brik", ".brik.gz")):
+        return True
+    with path.open("rb") as stream:
+        return path.suffix.lower() == ".mnc" and stream.read(3) == b"CDF"
 
 
 def _way_out(path: Path) -> str:
     if path.suffix.lower() == ".dcm":
         return "name the folder of the series, not a file"
     target = path.name.split(".")[0] + ".nii.gz"
+    if _is_of_nibabel(path):
+        return (
+            "convert it: in Python with nibabel: "
+            f"nibabel.save(nibabel.Nifti1Image.from_image(nibabel.load('{path.name}')), '{target}')"
+        )
     return (
         f"convert it: 3D Slicer (File, Save), or in Python with SimpleITK: WriteImage(ReadImage('{path.name}'), "
         f"'{target}')"

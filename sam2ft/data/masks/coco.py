@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2ft.core.errors import DataError, listed, naming
-from sam2ft.data.dicom.read_segmentation import slices_of_image
+from sam2ft.data.dicom.read_segmentation import slices_by_file, slices_of_image
 from sam2ft.data.images.grids import Segment, Volume
 from sam2ft.data.masks.layers import Layer
 from sam2ft.data.masks.polygons import filled_polygon
@@ -32,22 +33,59 @@ def read_polygons(path: Path, image: Volume) -> tuple[tuple[Layer, ...], tuple[s
         DataError: naming the file and the annotation; for compressed run lengths, other sizes and unknown slices.
     """
     with naming(path):
-        content = _content(path)
-        slices, notes = _slices(content["images"], image)
-        names = {_whole(one, "id", "category"): str(one.get("name", "")) for one in content["categories"]}
-        masks: dict[int, npt.NDArray[np.bool_]] = {}
-        for number, annotation in enumerate(content["annotations"]):
-            where = f"annotations[{number}]"
-            category = _whole(annotation, "category_id", where)
-            if category not in names:
-                raise DataError(f"{where}: category_id {category} is in no entry of categories")
-            of_image = _whole(annotation, "image_id", where)
-            if of_image not in slices:
-                raise DataError(f"{where}: image_id {of_image} is in no entry of images")
-            mask = masks.setdefault(category, np.zeros(image.geometry.shape_zyx, dtype=bool))
-            mask[slices[of_image]] |= _drawn(annotation, where, image.geometry.shape_zyx[1:])
-        layers = tuple(Layer(Segment(category, names[category]), masks[category]) for category in sorted(masks))
-        return layers, notes
+        found = _annotations(path, image, apart=False)
+        layers = [Layer(segment, found.draw(number)) for number, segment in enumerate(found.segments)]
+        return tuple(sorted(layers, key=lambda layer: layer.segment.value)), found.notes
+
+
+def polygons_apart(path: Path, image: Volume) -> "Annotations":
+    """The instances of a file of COCO annotations: each annotation, or those of one category and `track_id`.
+
+    Raises:
+        DataError: as `read_polygons`.
+    """
+    with naming(path):
+        return _annotations(path, image, apart=True)
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Annotations of a file by category or instance, none of them drawn yet."""
+
+    segments: tuple[Segment, ...]
+    """The category of each: id and name."""
+    parts: tuple[tuple[tuple[int, int, Mapping[str, Any]], ...], ...]
+    """Of each its annotations: (number in the file, slice, annotation)."""
+    shape_zyx: tuple[int, int, int]
+    notes: tuple[str, ...]
+
+    def draw(self, number: int) -> npt.NDArray[np.bool_]:
+        """The voxels of a category or instance; DataError naming the annotation."""
+        mask = np.zeros(self.shape_zyx, dtype=bool)
+        for place, index, annotation in self.parts[number]:
+            mask[index] |= _drawn(annotation, f"annotations[{place}]", self.shape_zyx[1:])
+        return mask
+
+
+def _annotations(path: Path, image: Volume, *, apart: bool) -> Annotations:
+    content = _content(path)
+    slices, notes = _slices(content["images"], image)
+    names = {_whole(one, "id", "category"): str(one.get("name", "")) for one in content["categories"]}
+    parts: dict[tuple[int, int | str], list[tuple[int, int, Mapping[str, Any]]]] = {}
+    for number, annotation in enumerate(content["annotations"]):
+        where = f"annotations[{number}]"
+        category = _whole(annotation, "category_id", where)
+        if category not in names:
+            raise DataError(f"{where}: category_id {category} is in no entry of categories")
+        of_image = _whole(annotation, "image_id", where)
+        if of_image not in slices:
+            raise DataError(f"{where}: image_id {of_image} is in no entry of images")
+        instance = annotation.get("track_id", f"annotation {number}") if apart else 0
+        if not isinstance(instance, int | str) or isinstance(instance, bool):
+            raise DataError(f"{where}: track_id is no whole number and no text")
+        parts.setdefault((category, instance), []).append((number, slices[of_image], annotation))
+    segments = tuple(Segment(category, names[category]) for category, _ in parts)
+    return Annotations(segments, tuple(map(tuple, parts.values())), image.geometry.shape_zyx, notes)
 
 
 def _content(path: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
@@ -88,7 +126,7 @@ def _slices(images: Sequence[Mapping[str, Any]], image: Volume) -> tuple[dict[in
     stems = {known: Path(name.replace("\\", "/")).stem for known, name in files.items()}
     series = slices_of_image(image)
     if series and image.file_axis == 2:
-        of_series = {one.path.stem: index for index, one in enumerate(series) if one.part is None}
+        of_series = slices_by_file(series)
         if set(stems.values()) <= of_series.keys():
             return {known: of_series[stem] for known, stem in stems.items()}, ()
         raise DataError(

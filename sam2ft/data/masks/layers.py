@@ -1,7 +1,7 @@
 """One label map from layers that may overlap: segments of a file, channels, or files of one label each."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -24,6 +24,8 @@ class Layer:
     segment: Segment
     mask: npt.NDArray[np.bool_]
     """In the axis order of all layers."""
+    place: int = 0
+    """Its number in the file, where it is drawn when it is needed."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,13 @@ class Meaning:
         """The label with the name or the ID of a segment."""
         names = {plain_name(segment.name), plain_name(segment.identity)}
         return next((label.name for label in self.labels or () if plain_name(label.name) in names), None)
+
+    def named_by_value(self, segment: Segment, segments: Sequence[Segment]) -> Segment:
+        """`segment` with the name of the label that its value is, where none of `segments` has the name of a label."""
+        if self.labels is None or any(self.label_named(one) is not None for one in set(segments)):
+            return segment
+        label = self.known.get(segment.value, 0)
+        return replace(segment, name=self.labels[label].name) if label else segment
 
 
 ANY = Meaning()
@@ -120,6 +129,34 @@ def composed(
     segments = tuple(layer.segment for layer in held)
     array, found = stacked(held, shape, meaning.of(segments), overlaps)
     return Composed(array, segments, (*notes, *found))
+
+
+def composed_instances(
+    segments: Sequence[Segment],
+    draw: Callable[[int], npt.NDArray[np.bool_]],
+    shape: tuple[int, ...],
+    meaning: Meaning,
+    overlaps: Overlaps,
+) -> Composed:
+    """The label map of many instances, each drawn when its turn comes, because all of them would not fit in memory.
+
+    Args:
+        segments: of each instance its category: value and name, of which one or the other is that of a label.
+        draw: number of an instance -> its voxels.
+
+    Raises:
+        DataError: as `composed`; there are too many instances.
+    """
+    nothing = np.zeros(0, dtype=bool)
+    known = {segment: meaning.named_by_value(segment, segments) for segment in set(segments)}
+    given = [Layer(known[segment], nothing, place) for place, segment in enumerate(segments)]
+    kept, notes = _by_names(given, meaning, "its categories are labels by their names, else their ids")
+    if len(kept) > MOST:
+        raise DataError(f"has {len(kept)} instances; allowed: {MOST} in one volume")
+    named = tuple(layer.segment for layer in kept)
+    drawn = (replace(layer, mask=draw(layer.place)) for layer in kept)
+    array, found = stacked(drawn, shape, meaning.of(named), overlaps)
+    return Composed(array, named, (*notes, *found))
 
 
 def stacked(

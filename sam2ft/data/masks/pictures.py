@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sam2ft.core.errors import DataError, listed, naming
 from sam2ft.data.dicom.header import number
-from sam2ft.data.dicom.read_segmentation import slices_of_image
+from sam2ft.data.dicom.read_segmentation import slices_by_file, slices_of_image
 from sam2ft.data.formats.picture_stack import is_stack, stack_files
 from sam2ft.data.formats.png_file import png_header, read_png
 from sam2ft.data.images.grids import Volume
@@ -73,7 +73,7 @@ def _order(path: Path, files: Sequence[Path], image: Volume) -> list[int]:
     series, known = slices_of_image(image), image.slices.get("instanceNumber")
     if series:
         _refuse_other_cut(path, image)
-        names = {one.path.stem: index for index, one in enumerate(series) if one.part is None}
+        names = slices_by_file(series)
         given = [number(one.header, "InstanceNumber") for one in series]
         ways = [[names.get(file.stem) for file in files], _by_numbers(files, given)]
     elif known is not None and image.nearest_slices is None:

@@ -20,8 +20,8 @@ from sam2ft.data.formats.readers import READERS, Reader, reader_of
 from sam2ft.data.images.grid_policy import Place, placed_by_policy
 from sam2ft.data.images.grids import Segment, Volume
 from sam2ft.data.images.volumes import cut_file, read_volume
-from sam2ft.data.masks.coco import read_polygons
-from sam2ft.data.masks.layers import ANY, Layer, Meaning, binary, composed, stacked
+from sam2ft.data.masks.coco import polygons_apart, read_polygons
+from sam2ft.data.masks.layers import ANY, Layer, Meaning, binary, composed, composed_instances, stacked
 from sam2ft.data.masks.one_hot import of_channels
 from sam2ft.data.masks.pictures import is_picture, read_pictures, refuse_lossy
 from sam2ft.data.masks.rtstruct import read_structures
@@ -96,8 +96,13 @@ class MaskReader:
 
     def _of_polygons(self, path: Path) -> Volume:
         image = self._needed_image("polygons")
-        layers, notes = read_polygons(path, image)
-        return self._on_image(layers, notes, image)
+        if not self.meaning.as_given:
+            return self._on_image(*read_polygons(path, image), image)
+        found = polygons_apart(path, image)
+        shape = image.geometry.shape_zyx
+        made = composed_instances(found.segments, found.draw, shape, self.meaning, self.reading.overlaps)
+        notes = (*found.notes, *made.notes)
+        return replace(_like(image), array_zyx=made.array, notes=notes, segments=made.segments)
 
     def _of_pictures(self, path: Path) -> Volume:
         image = self._needed_image("pictures of slices")

@@ -11,6 +11,7 @@ import pydicom
 
 from sam2ft.core.errors import DataError, naming
 from sam2ft.core.geometry import Geometry
+from sam2ft.data.dicom.file import DicomImage
 from sam2ft.data.dicom.header import DAMAGE, guarded, numbers, raw_value, reason_of, text
 from sam2ft.data.dicom.read_segmentation import refuse_other_frame_of_reference, slices_of_image
 from sam2ft.data.images.grids import LPS_TO_RAS, PLACED_TOLERANCE_VOXELS, Segment, Volume
@@ -53,7 +54,7 @@ def read_structures(path: Path, image: Volume) -> StructureLayers:
             region = regions[number]
             name = text(region, "ROIName")
             refuse_other_frame_of_reference(text(region, "ReferencedFrameOfReferenceUID"), of_image)
-            areas = list(_areas(item, name, image.geometry))
+            areas = list(_areas(item, name, image, of_image))
             if areas:
                 mask = _filled(areas, name, image.geometry.shape_zyx)
                 layers.append(Layer(Segment(number, name), mask))
@@ -82,8 +83,8 @@ class _Area:
     by_xor: bool
 
 
-def _areas(item: pydicom.Dataset, name: str, geometry: Geometry) -> Iterator[_Area]:
-    inverse = np.linalg.inv(LPS_TO_RAS @ geometry.affine)
+def _areas(item: pydicom.Dataset, name: str, image: Volume, of_image: Sequence[DicomImage]) -> Iterator[_Area]:
+    inverse = np.linalg.inv(LPS_TO_RAS @ image.geometry.affine)
     for number, contour in enumerate(item.get("ContourSequence") or (), start=1):
         kind = text(contour, "ContourGeometricType")
         if kind == "POINT":
@@ -93,8 +94,28 @@ def _areas(item: pydicom.Dataset, name: str, geometry: Geometry) -> Iterator[_Ar
             raise DataError(f"{where} is no closed area ({kind or 'no ContourGeometricType'}); allowed: CLOSED_PLANAR")
         places = _points(contour, where)
         voxels = (inverse[:3, :3] @ places.T + inverse[:3, 3:]).T
-        rounded = np.round(voxels, 6).astype(np.float64)
-        yield _area(rounded, where, geometry, by_xor=kind == _AREAS[1])
+        rounded = np.round(_on_given_slices(voxels, image, of_image), 6).astype(np.float64)
+        yield _area(rounded, where, image.geometry, by_xor=kind == _AREAS[1])
+
+
+def _on_given_slices(
+    voxels: npt.NDArray[np.float64], image: Volume, of_image: Sequence[DicomImage]
+) -> npt.NDArray[np.float64]:
+    """Voxel indices xyz where the slices of the image count as they were given, before they were resampled.
+
+    A contour lies in a given slice; an index between two of them is a place between two slices.
+    """
+    if image.nearest_slices is None:
+        return voxels
+    axis, inverse = 2 - image.nearest_axis, np.linalg.inv(LPS_TO_RAS @ image.geometry.affine)
+    given = np.array([(inverse @ [*one.position_mm, 1.0])[axis] for one in of_image])
+    order = np.argsort(given)
+    places = voxels[:, axis]
+    inside = np.interp(places, given[order], np.arange(len(given), dtype=np.float64)[order])
+    moved = voxels.copy()
+    outside = np.minimum(places - given.min(), 0) + np.maximum(places - given.max(), 0)
+    moved[:, axis] = inside + np.sign(given[-1] - given[0]) * outside
+    return moved
 
 
 def _points(contour: pydicom.Dataset, where: str) -> npt.NDArray[np.float64]:

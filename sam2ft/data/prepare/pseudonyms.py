@@ -11,6 +11,7 @@ from typing import Any
 from sam2ft.config.load_dataset import DatasetConfig
 from sam2ft.core.errors import DataError, listed
 from sam2ft.core.keys import VolumeKey, checked_name
+from sam2ft.data.sources.paths import in_known_form
 from sam2ft.data.sources.row import DEFAULT_VOLUME, VolumeFiles
 from sam2ft.data.sources.table_lines import table_text
 from sam2ft.data.store.key_file import key_id, keyed_hash, others_can_read, read_key, write_key
@@ -76,8 +77,10 @@ class Pseudonyms:
         """
 
         def found(name: str) -> str:
-            of_given = self.table.get(name) if self.subject_id == "table" else self.subject(name)
-            hits = {one for one in (of_given or name, name) if one in known}
+            listed_as = in_known_form(name, self.table) if self.subject_id == "table" else name
+            of_given = self.table.get(listed_as) if self.subject_id == "table" else self.subject(name)
+            forms = (in_known_form(one, known) for one in (of_given or name, name))
+            hits = {one for one in forms if one in known}
             if len(hits) > 1:
                 raise DataError(f"subject {name} is the given name of {of_given} and another subject of the store")
             return next(iter(hits), name)

@@ -1,12 +1,13 @@
 """Bounding boxes of an external detector: reading from CSV or JSON, and matching to reference instances. No torch.
 
 A row is one box: dataset (may be omitted if there is one store), subject, volume, slice (0-based), label (integer or
-name), x0, y0, x1, y1 (inclusive pixel indices, ORIGINAL frame) and score (ignored). JSON: a list of objects with these
-keys.
+name), x0, y0, x1, y1 (inclusive pixel indices, ORIGINAL frame; fractions are rounded) and score (ignored). JSON: a list
+of objects with these keys.
 """
 
 import csv
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -42,10 +43,12 @@ Detections = Mapping[SliceKey, Sequence[DetectedBox]]
 def read_detections(path: Path, stores: Sequence[Store]) -> dict[SliceKey, tuple[DetectedBox, ...]]:
     """The boxes of a file by slice, in the order of the file. Boxes are clipped to the image.
 
+    A corner with a fraction is the nearest pixel; halfway between two it is the one with the higher index.
+
     Raises:
         DataError: naming the file and the lines (JSON: entries) with an unknown or missing column, a volume that no
-            store has, a slice or label that does not exist in the volume or its store, corners that are not integers
-            or in the wrong order, or a box entirely outside its image.
+            store has, a slice or label that does not exist in the volume or its store, corners that are no numbers or
+            in the wrong order, or a box entirely outside its image.
     """
     known = _RowReader.of(stores)
     found: dict[SliceKey, list[DetectedBox]] = {}
@@ -61,6 +64,11 @@ def read_detections(path: Path, stores: Sequence[Store]) -> dict[SliceKey, tuple
         more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
         raise DataError("\n".join([*problems[:_SHOWN], *more]))
     return {key: tuple(boxes) for key, boxes in found.items()}
+
+
+def num_fractions(path: Path) -> int:
+    """Number of boxes of a readable file whose corners are not all whole numbers."""
+    return sum(any(_number(name, values[name]) % 1 for name in CORNERS) for _, values in _rows(path))
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -130,9 +138,11 @@ class _RowReader:
         index = _whole("slice", values["slice"])
         if not 0 <= index < num_slices:
             raise DataError(f"slice {index}: {record.key} has the slices 0 to {num_slices - 1}")
-        x0, y0, x1, y1 = (_whole(name, values[name]) for name in CORNERS)
-        if x0 > x1 or y0 > y1:
-            raise DataError(f"box {x0} {y0} {x1} {y1}; allowed: x0 <= x1 and y0 <= y1")
+        given = [_number(name, values[name]) for name in CORNERS]
+        if given[0] > given[2] or given[1] > given[3]:
+            shown = " ".join(f"{value:g}" for value in given)
+            raise DataError(f"box {shown}; allowed: x0 <= x1 and y0 <= y1")
+        x0, y0, x1, y1 = (math.floor(value + 0.5) for value in given)
         clipped = Box(max(x0, 0), max(y0, 0), min(x1, width - 1), min(y1, height - 1))
         if clipped.x0 > clipped.x1 or clipped.y0 > clipped.y1:
             raise DataError(f"box {x0} {y0} {x1} {y1}: entirely outside the image of {width} x {height} pixels")
@@ -147,13 +157,25 @@ class _RowReader:
 
 
 def _whole(name: str, value: Any) -> int:
-    try:
-        number = float(value) if not isinstance(value, bool) else None
-    except (TypeError, ValueError):
-        number = None
+    number = _finite(value)
     if number is None or not number.is_integer():
         raise DataError(f"{name}: found {value!r}, allowed: a whole number")
     return int(number)
+
+
+def _number(name: str, value: Any) -> float:
+    number = _finite(value)
+    if number is None:
+        raise DataError(f"{name}: found {value!r}, allowed: a number (with a decimal point)")
+    return number
+
+
+def _finite(value: Any) -> float | None:
+    try:
+        number = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _label(labels: LabelTable, value: Any) -> int:

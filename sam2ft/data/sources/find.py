@@ -9,6 +9,7 @@ from sam2ft.config.schema.masks import masks_of_labels_problems
 from sam2ft.config.schema.sources import SourceLayout, Sources
 from sam2ft.core.errors import DataError, listed
 from sam2ft.data.sources.bids import find_bids
+from sam2ft.data.sources.bids_labels import label_table_problem
 from sam2ft.data.sources.datalist import find_datalist, unlabelled_items
 from sam2ft.data.sources.matching import in_other_letters
 from sam2ft.data.sources.nnunet import find_nnunet, unlabelled_cases
@@ -45,7 +46,7 @@ def find_sources(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
     """
     sources, name = config.sources, config.dataset.name
     if sources.layout is not None:
-        found = _of_layout(name, sources, sources.layout, base)
+        found = _with_label_tables(config, base, _of_layout(name, sources, sources.layout, base))
     elif sources.is_table:
         found = find_by_table(name, base / (sources.images or ""), base, sources.optional_maps)
     else:
@@ -77,6 +78,16 @@ def _of_layout(dataset: str, sources: Sources, layout: SourceLayout, base: Path)
         maps, problem = followers(sources.map_patterns, names, base, folders)
         rows.append(replace(row, maps=maps, problem=row.problem or problem))
     return checked_rows(rows, f"sources.layout.{layout.kind}")
+
+
+def _with_label_tables(config: DatasetConfig, base: Path, rows: list[VolumeFiles]) -> list[VolumeFiles]:
+    """The rows of a layout; a BIDS mask whose table of labels says something else than the dataset file is refused."""
+    layout = config.sources.layout
+    if layout is None or layout.bids is None:
+        return rows
+    root = base / layout.bids
+    told = [row.problem or label_table_problem(row.mask, root, config.labels, config.changes) for row in rows]
+    return [replace(row, problem=problem) for row, problem in zip(rows, told, strict=True)]
 
 
 def _refuse_unknown_masks(config: DatasetConfig, rows: list[VolumeFiles]) -> None:

@@ -9,7 +9,7 @@ from sam2ft.config.layout_labels import DATASET_JSON, table_of
 from sam2ft.config.schema.sources import ALL_FOLDS, SourceLayout
 from sam2ft.core.errors import DataError, listed
 from sam2ft.core.files import read_json
-from sam2ft.data.sources.paths import Folders
+from sam2ft.data.sources.paths import Folders, in_known_form
 from sam2ft.data.sources.row import VolumeFiles, key_of
 
 SPLITS_FINAL = "splits_final.json"
@@ -139,7 +139,7 @@ def _fold(path: Path, fold: int, cases: Mapping[str, Any]) -> dict[str, str]:
     split_of: dict[str, str] = {}
     for split in ("train", "val"):
         for given in folds[fold][split]:
-            case = re.sub(r"^.*/", "", str(given))
+            case = in_known_form(re.sub(r"^.*/", "", str(given)), cases.keys())
             if split_of.setdefault(case, split) != split:
                 raise DataError(f"{path}: fold {fold}: {case} is in train and in val")
     if missing := sorted(cases.keys() - split_of.keys()):

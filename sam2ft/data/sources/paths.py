@@ -2,6 +2,7 @@
 
 import unicodedata
 from bisect import bisect_left, bisect_right
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,6 +55,14 @@ class Folders:
         if not alike or path.name in alike:
             return ""
         return f"; {path.parent / alike[0]} is there: capital letters and blanks count in names"
+
+
+def in_known_form(name: str, known: Collection[str]) -> str:
+    """The one of `known` that differs from a name at most in the Unicode form of its accents; else the name itself."""
+    if name in known:
+        return name
+    same = [one for one in known if _composed(one) == _composed(name)]
+    return same[0] if len(same) == 1 else name
 
 
 def _composed(name: str) -> str:

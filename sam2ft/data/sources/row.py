@@ -134,12 +134,13 @@ def fingerprint(source: VolumeFiles, settings: Mapping[str, Any], *, version_1: 
     """Hash of the source files (path, size, modification time) and settings, to detect changes.
 
     The sidecar of a map file, which may name its unit, is one of them where there is one; not with `version_1`, whose
-    stores took no notice of it.
+    stores took no notice of it. Nor did they of the voxels of a .nhdr file.
     """
     files_of_maps = [] if version_1 else [path for path in source.maps.values() if path.is_file()]
     sidecars = [sidecar for path in files_of_maps if (sidecar := sidecar_of(path)).is_file()]
-    # Of a MetaImage header or one of a pair: the other half of the volume.
-    beside = [other for path in source.paths if path.is_file() for other in companions_of(path)]
+    # Of a header of MetaImage, NRRD or a pair: the other half of the volume.
+    headers = [path for path in source.paths if path.is_file() and not (version_1 and _is_nhdr(path))]
+    beside = [other for path in headers for other in companions_of(path)]
     files = [
         path
         for given in (*source.paths, *sidecars, *beside)
@@ -149,3 +150,7 @@ def fingerprint(source: VolumeFiles, settings: Mapping[str, Any], *, version_1: 
     settings |= {f"row.series.{name}": value for name, value in source.series.chosen.items()}
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file()]
     return sha256_text(canonical_json({"files": stats, "settings": settings}))
+
+
+def _is_nhdr(path: Path) -> bool:
+    return path.suffix.lower() == ".nhdr"

@@ -10,7 +10,7 @@ from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import DigestCache
 from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
-from sam2ft.data.samples.detections import read_detections
+from sam2ft.data.samples.detections import num_fractions, read_detections
 from sam2ft.data.store.index import index_path
 from sam2ft.data.store.store import Store, VolumeRecord, records_digest
 from sam2ft.jobs.preflight.metadata import metadata_problems
@@ -119,6 +119,9 @@ class DataChecker:
         self._read_boxes.add((path, names))
         try:
             read_detections(path, stores)
+            if fractions := num_fractions(path):
+                told = f"{path}: {fractions} of its boxes have fractions; each corner is the nearest pixel"
+                self.problem("eval.boxes_file", told, warning=True)
         except DataError as error:
             self.problem("eval.boxes_file", str(error))
 

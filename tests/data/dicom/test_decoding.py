@@ -1,5 +1,6 @@
 """Pixel data of every transfer syntax that is read have the values of an uncompressed twin."""
 
+from base64 import b85decode
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -9,9 +10,11 @@ import pydicom
 import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    HTJ2K,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEGExtended12Bit,
     JPEGLosslessSV1,
@@ -21,6 +24,7 @@ from pydicom.uid import (
 
 from sam2ft.core.errors import DataError
 from sam2ft.data.dicom.decoding import stored_integers
+from sam2ft.data.dicom.file import Part
 from sam2ft.data.dicom.series import read_series
 
 Writer = Callable[..., Path]
@@ -150,11 +154,96 @@ def test_damaged_jpeg_lossless_is_refused(tmp_path: Path, write_series: Writer, 
         read_series(path.parent)
 
 
-def test_high_throughput_jpeg_2000_is_refused_with_what_reads_it(tmp_path: Path, write_series: Writer) -> None:
+HIGH_THROUGHPUT = {
+    "8 bit": (
+        "u1",
+        8,
+        (11, 7, 251, 0),
+        "|4;u>04YEK0000O0000K00000000000000O0000K0000000000009R90sl|{2mk^A00092QUDA90ssL31q1{@0smY86Cg-XP*6}%"
+        "P*6}%P*6}vNJ#%=02crOPjF>!N>E53R%LP^FfKASE;BCwkN^q*00001GynnrlfWhV07rBHz!Ja`z!L!U0Ect{)By){04M$e2Xp|y"
+        "6F?I{5`aOb0Sj~hN$>zdGyweohjakI6_5o?0an8CM9%;*KmR25SO5pm2k-$&yj1`L1N6Z001yGZRsg^jv;k~D7QnzW+y_b9$Rz+h"
+        "H0s5t^G*OzlmJ=)lCxl8)u2VgGM6f#f%(9;^!UPtC`uXt#3``;b%ovDPYyW45Wo|9d;@`q@pD@Mz%Hr*b&v~mB<Xc;XE6NZeShca"
+        "c?{$8;q>u#o{s$UxM{%>cL;kh)=!HB63eGTa{(S)u8U0%{=uu!wdp~L%Exz&lT8W_g+ft8{?VS*w2W~jmX-udiZKC9vH^T~JU+h9"
+        "ojzW_pRdpN{?h?M9)uGH3Q92me7^wy*#",
+    ),
+    "12 bit": (
+        "<u2",
+        12,
+        (211, 97, 4096, 0),
+        "|4;u>04YEK0000O0000K00000000000000O0000K0000000000009pH0sl|{2mk^A000XAQUDA90ssL31q1{@0smY86Cj9?kdTm&"
+        "kdTm&kdTmwh=~7W02crOPjF>!N>E53R%LP^FfKASE;BCwkN^q*00001y8r?IlfVEbJMRStbO68r6F>kHKmZc}iu?kHbO7@E0|#^f"
+        "v*iQ_bO68r6Tko!5C8<Agn<463v>XnL4N)K;xqtW0f%$|zyKDc00CV909Swj-BdJ$UZSVSb^ZWR7yLm0{<#1GXq^aT-K72i0sz03"
+        "00d|{D{xW<3Hkt10l$_2zyKFT003Pi00DF$2D0U>oLez!;+DBbt-jC!reAx<I*I<lYT2TOFdi&mTL6aJmFHGqB){=?MnAfL?M7!Z"
+        "Hsc74bhP`+ZJ0ugKt3!ZTL2z^uYB$mUwh(@e(ZIB{3m|t7ySN%#I2Y|22egMLt6mA053s+0A7gz0J@++AQ0%^fB$@6&wKvwKmT#R"
+        "{`>!5{`nvO00uDr=Rf}GKmU2(fBg3!An^0F0-Tl_3%#*ZK-psj0RZ^AaRPP${^4K$cpv`hAO8L0fBZN9cpv|3fBQ$4@gK5G|41eO"
+        "O*H<4G)RLqq#-3GCH?-$0gMlR)zTp!sbCxf^2Q2t0Zg_5{`Y_XWB+{rfA{}?|3Cis|9}5~|9k&`{>cP1FZ7|=i~w@V3UdHlvH}0u",
+    ),
+    "signed 16": (
+        "<i2",
+        16,
+        (2111, 1971, 60000, -30000),
+        "|4;u>04YEK0000O0000K00000000000000O0000K000000000000EBy0sl|{2mk^A000XAQUDA90ssL31q1{@0smY86Cj9?kdTm&"
+        "kdTm&kdTmwh=~7W02crOPjF>!N>E53R%LP^FfKASE;BCwkN^q*00001!vF#QlfVEbrv3tlbO68r6F>kHKmZc}G^+&%bO55e1qXBh"
+        "zo7+(bO68r6%YUgL;wLW?NNHH1q*Zlt4iXO0YWqY(~SiObO68r7Q6rfUjP7F060(sq82op2Ur;3)7%IC6eZ?@fxK7%F=PWs1hxpD"
+        "`v7wRyjB3>KpUVe<u!3$;{c<9yjB3f02f6709`Bq0dzpz2C2yD<Tl)fRd3bvV72U}r=`9v?AVd{_t3M6%ncw|0NjRsxed30)noMy"
+        "*20b*X_OizaoQA@JjW&a)9WGg=&TImS^#z%NG0qx>^4YYmco=X!IRuqK$YN=+}F?y6Mv!r4P#mWzyL1#00DY500QcOWGDMlNA^fA"
+        "FLg^Dm%2+mekGS=&r-M4ajCo1$FJiT*+cd$b>f#xef&Cpk)7=G^y4ST^F0G%u<$bie*jAz@oTAD>bTTh>f_h(YpGl6xYS+h<Ja+v"
+        "5Ap#Y@BtsR)Wwo6bu2l4@j-kLAH)ZI@cm>1k7}`8CpaF<lh8I#4Ir}tFLi#YU+P}!Jbr!rdZ~M<^Z51g>!t3O`tj@ia0P@;I>9sz"
+        "VG|8tzX1Q)",
+    ),
+}
+"""Kind -> (type, bits, (step of a row, step of a column, modulus, lowest), codestream in base 85)."""
+
+
+def _high_throughput(kind: str) -> tuple[np.ndarray, bytes]:
+    """(pixels, their codestream of ISO 15444-15, as OpenJPH encoded it without loss)."""
+    dtype, _, (row, column, modulus, lowest), code = HIGH_THROUGHPUT[kind]
+    y, x = np.indices((20, 24))
+    return ((y * row + x * column) % modulus + lowest).astype(dtype), b85decode(code)
+
+
+@pytest.mark.parametrize("syntax", [HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL])
+@pytest.mark.parametrize("kind", HIGH_THROUGHPUT)
+def test_high_throughput_jpeg_2000_has_the_values_that_were_encoded(
+    tmp_path: Path, write_series: Writer, kind: str, syntax: str
+) -> None:
+    pixels, code = _high_throughput(kind)
+
+    def change(header: pydicom.FileDataset, z: int) -> None:
+        described(header, pixels, HIGH_THROUGHPUT[kind][1])
+        header.BitsAllocated = pixels.itemsize * 8
+
+    folder = write_series(tmp_path / "s", count=2, change=change)
+    expected = read_series(folder)
+    assert np.array_equal(expected.array_zyx[1], pixels)
+    for path in folder.iterdir():
+        header = pydicom.dcmread(path)
+        header.file_meta.TransferSyntaxUID = syntax
+        header.PixelData = encapsulate([code])
+        header["PixelData"].VR, header["PixelData"].is_undefined_length = "OB", True
+        header.save_as(path)
+    assert np.array_equal(read_series(folder).array_zyx, expected.array_zyx)
+
+
+def test_frames_of_high_throughput_jpeg_2000_are_read_one_by_one() -> None:
+    pixels, code = _high_throughput("12 bit")
+    header = pydicom.Dataset()
+    header.SamplesPerPixel, header.PhotometricInterpretation, header.BitsAllocated = 1, "MONOCHROME2", 16
+    described(header, pixels, 12)
+    header.NumberOfFrames, header.PixelData = 3, encapsulate([code, code, code])
+    header["PixelData"].VR = "OB"
+    header.file_meta = pydicom.dataset.FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = HTJ2KLossless
+    for index in range(3):
+        assert np.array_equal(stored_integers(pydicom.Dataset(), Part(header, index)), pixels)
+
+
+@pytest.mark.parametrize("code", [b"not a picture", _high_throughput("12 bit")[1][:90]])
+def test_damaged_high_throughput_jpeg_2000_is_refused(tmp_path: Path, write_series: Writer, code: bytes) -> None:
     path = write_series(tmp_path / "s", count=1) / "001.dcm"
     header = pydicom.dcmread(path)
     header.file_meta.TransferSyntaxUID = HTJ2KLossless
-    header.PixelData = encapsulate([b"not a picture"])
+    header.PixelData = encapsulate([code])
     header.save_as(path)
-    with pytest.raises(DataError, match=r"pip install pylibjpeg pylibjpeg-openjpeg.*dcm2niix"):
+    with pytest.raises(DataError, match=r"001\.dcm: pixel data \(High-Throughput.*cannot be decoded.*dcm2niix"):
         read_series(path.parent)

@@ -3,11 +3,21 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.fileset import FileSet
 from pydicom.sequence import Sequence
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.uid import (
+    ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    ImplicitVRLittleEndian,
+    RTDoseStorage,
+    RTPlanStorage,
+    RTStructureSetStorage,
+    UltrasoundImageStorage,
+)
 
 from sam2ft.core.errors import DataError
 from sam2ft.data.dicom.file import is_dicom
@@ -52,6 +62,30 @@ def test_files_without_preamble_are_read(tmp_path: Path, write_series: Writer, c
     assert found.geometry == expected.geometry
 
 
+def big_endian_without_meta(path: Path) -> None:
+    header = pydicom.dcmread(path)
+    header.PixelData = np.frombuffer(header.PixelData, "<u2").astype(">u2").tobytes()
+    pydicom.dcmwrite(path, Dataset(header), implicit_vr=False, little_endian=False)
+
+
+def test_a_big_endian_series_without_preamble_is_read(tmp_path: Path, write_series: Writer) -> None:
+    folder = write_series(tmp_path / "s")
+    expected = read_series(folder)
+    for path in folder.iterdir():
+        big_endian_without_meta(path)
+        assert path.read_bytes()[:2] == b"\0\x08"
+    assert (read_series(folder).array_zyx == expected.array_zyx).all()
+
+
+@pytest.mark.parametrize("kind", [RTStructureSetStorage, RTPlanStorage, RTDoseStorage])
+@pytest.mark.parametrize("little", [True, False])
+def test_objects_without_pixels_are_dicom_without_preamble_too(tmp_path: Path, kind: str, little: bool) -> None:
+    header = Dataset()
+    header.SpecificCharacterSet, header.SOPClassUID, header.SOPInstanceUID = "ISO_IR 100", kind, "1.2.3"
+    pydicom.dcmwrite(tmp_path / "x", header, implicit_vr=False, little_endian=little)
+    assert is_dicom(tmp_path / "x")
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"hello", b"\x08\0" + b"text" * 50, b"\x02\0\0\0UL\x04\0", b"\x1f\x8b\x08" * 60, b"\0" * 300]
 )
@@ -73,7 +107,21 @@ def segmentation(header: Dataset) -> None:
     header.SOPClassUID, header.NumberOfFrames = SEGMENTATION, 3
 
 
+def of_kind(kind: str) -> Callable[[Dataset], None]:
+    def change(header: Dataset) -> None:
+        header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = kind
+        if kind != RTDoseStorage:
+            del header.ImagePositionPatient
+
+    return change
+
+
 OTHER = {
+    **{
+        kind.name: (of_kind(kind), r"\.dcm: is an image without a position in space \(.*(X-Ray|Radio|Ultra).*\)")
+        for kind in (ComputedRadiographyImageStorage, DigitalXRayImageStorageForPresentation, UltrasoundImageStorage)
+    },
+    "dose": (of_kind(RTDoseStorage), r"\.dcm: holds the doses of a radiation plan \(RT Dose\) and no image"),
     "several frames": (
         several_frames,
         r"holds 3 frames, and the position of one.*believe: spacing.*dcm2niix.*\.nii\.gz",
@@ -115,3 +163,35 @@ def test_a_single_dicom_file_is_no_volume(
     header.save_as(path)
     with pytest.raises(DataError, match=message):
         read_volume(path)
+
+
+def on_a_disc(folder: Path, disc: Path) -> None:
+    """Copy a series to a disc with its table of contents."""
+    files = FileSet()
+    for path in folder.iterdir():
+        header = pydicom.dcmread(path)
+        header.StudyInstanceUID, header.StudyDate, header.StudyTime, header.StudyID = "1.2.3", "20200101", "1200", "1"
+        header.SeriesNumber = 1
+        files.add(header)
+    files.write(disc)
+
+
+def test_the_table_of_contents_of_a_disc_is_no_image_and_hides_none(tmp_path: Path, write_series: Writer) -> None:
+    folder = write_series(tmp_path / "s")
+    on_a_disc(folder, tmp_path / "disc")
+    with pytest.raises(DataError, match=r"DICOMDIR: is a DICOMDIR.*; give the folders of its series") as caught:
+        read_volume(tmp_path / "disc" / "DICOMDIR")
+    assert "\n" not in str(caught.value)
+    found, expected = read_volume(tmp_path / "disc"), read_volume(folder)
+    assert (found.array_zyx == expected.array_zyx).all()
+    assert found.notes == ("left out, because they are no images of a series: DICOMDIR",)
+    (series,) = {path.parent for path in (tmp_path / "disc").rglob("*") if path.is_file() and path.name != "DICOMDIR"}
+    assert (read_volume(series).array_zyx == expected.array_zyx).all()
+
+
+def test_a_table_of_contents_alone_is_named(tmp_path: Path, write_series: Writer) -> None:
+    on_a_disc(write_series(tmp_path / "s"), tmp_path / "disc")
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "disc" / "DICOMDIR").rename(tmp_path / "alone" / "DICOMDIR")
+    with pytest.raises(DataError, match="is a DICOMDIR, the table of contents of a disc or folder"):
+        read_volume(tmp_path / "alone")

@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import ComputedRadiographyImageStorage, EncapsulatedPDFStorage, SecondaryCaptureImageStorage
+from pydicom.uid import (
+    ComputedRadiographyImageStorage,
+    EncapsulatedPDFStorage,
+    RTDoseStorage,
+    SecondaryCaptureImageStorage,
+)
 
 from sam2ft.config.schema.dataset import Reading
 from sam2ft.config.schema.series import SeriesChoice
@@ -220,6 +225,8 @@ STRAYS: dict[str, Callable[[Path], Any]] = {
     "report": lambda folder: made(folder, EncapsulatedPDFStorage, drop=("PixelData", "Rows")),
     "screen": lambda folder: made(folder, SecondaryCaptureImageStorage, drop=("ImagePositionPatient",)),
     "colours": lambda folder: made(folder, ComputedRadiographyImageStorage, SamplesPerPixel=3),
+    "radiograph": lambda folder: made(folder, ComputedRadiographyImageStorage, drop=("ImagePositionPatient",)),
+    "dose": lambda folder: made(folder, RTDoseStorage, NumberOfFrames=2),
     "subfolder": lambda folder: shutil.copytree(folder, folder / "more"),
 }
 

@@ -1,5 +1,8 @@
 """The files of volumes in nibabel's own tests, as far as its wheel carries them: read like nibabel, or why not."""
 
+import shutil
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -67,3 +70,35 @@ def test_a_stack_of_scikit_image_is_read() -> None:
 
     volume = read_volume(path, reading=Reading(spacing_mm=(2, 1, 1)))
     assert np.array_equal(volume.array_zyx, imread(path))
+
+
+OF_NIBABEL = {
+    "phantom_EPI_asc_CLEAR_2_1.PAR": "phantom_EPI_asc_CLEAR_2_1.nii.gz",
+    "phantom_varscale.REC": "phantom_varscale.nii.gz",
+    "scaled+tlrc.HEAD": "scaled+tlrc.nii.gz",
+    "scaled+tlrc.BRIK": "scaled+tlrc.nii.gz",
+    "example4d+orig.BRIK.gz": "example4d+orig.nii.gz",
+    "tiny.mnc": "tiny.nii.gz",
+    "minc1_4d.mnc": "minc1_4d.nii.gz",
+}
+"""File of a kind that nibabel reads alone -> what it is converted to."""
+
+
+@pytest.mark.parametrize("name", OF_NIBABEL)
+def test_files_that_nibabel_reads_alone_are_converted_as_the_message_says(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = existing(name)
+    for one in FOLDER.glob(f"{path.name.split('.')[0]}.*"):
+        shutil.copy(one, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="unknown kind of file") as caught:
+        read_volume(Path(name))
+    command = str(caught.value).rpartition("in Python with nibabel: ")[2]
+    subprocess.run([sys.executable, "-W", "ignore", "-c", f"import nibabel; {command}"], check=True)
+    converted = nibabel.load(OF_NIBABEL[name])
+    volumes = int(np.prod(converted.shape[3:]))
+    volume = read_volume(Path(OF_NIBABEL[name]), reading=Reading() if volumes == 1 else Reading(channel=0))
+    source = np.asanyarray(nibabel.load(path).dataobj).reshape(*converted.shape[:3], -1)[..., 0]
+    assert np.nansum(volume.array_zyx) == pytest.approx(np.nansum(source.astype(np.float64)), rel=1e-4)
+    assert volume.array_zyx.size == source.size

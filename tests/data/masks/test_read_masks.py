@@ -370,6 +370,70 @@ def test_polygons(folder: Path, images: str, how: str) -> None:
     assert np.array_equal(mask_of(stored(folder, '"coco/{subject}.json"', images)), label_map())
 
 
+def instances_of(folder: Path, more: str = "", categories: tuple[str, str] = ("Cartilage", "bone")) -> Any:
+    """(label map, ids of instances) of touching squares of one category, and one of another."""
+    content = coco(folder, "from 0")
+    squares = [(1, 3, 2, 5, 1, 4), (1, 3, 2, 5, 4, 7), (2, 3, 2, 5, 1, 4), (2, 7, 7, 9, 1, 4)]
+    content["annotations"] = [
+        {"image_id": 100 + z, "category_id": label, "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]]}
+        for z, label, y0, y1, x0, x1 in squares
+    ]
+    if more:
+        for annotation, track in zip(content["annotations"], (5, 6, 5, 5), strict=True):
+            annotation["track_id"] = track
+    for category, name in zip(content["categories"], categories, strict=True):
+        category["name"] = name
+    (folder / "coco").mkdir(exist_ok=True)
+    (folder / "coco" / "s.json").write_text(json.dumps(content))
+    store = stored(folder, '"coco/{subject}.json"', more="instances: {source: as_given}")
+    ids = next((folder / "store" / "volumes").glob("*.instances.npy"))
+    return mask_of(store), np.load(ids), squares
+
+
+@pytest.mark.parametrize("categories", [("Cartilage", "bone"), ("x", "y")])
+@pytest.mark.parametrize("more", ["", "tracks"])
+def test_annotations_are_instances_where_ids_are_given(folder: Path, more: str, categories: tuple[str, str]) -> None:
+    labels, ids, squares = instances_of(folder, more, categories)
+    found = [(labels[z, y0:y1, x0:x1], ids[z, y0:y1, x0:x1]) for z, _, y0, y1, x0, x1 in squares]
+    assert [set(np.unique(label).tolist()) for label, _ in found] == [{label} for _, label, *_ in squares]
+    numbers = [np.unique(one).tolist() for _, one in found]
+    assert all(len(one) == 1 and one[0] > 0 for one in numbers)
+    first, second, third, other = (one[0] for one in numbers)
+    assert first != second
+    assert (first == third) is bool(more)
+    assert len({first, second, third, other}) == (3 if more else 4)
+    assert ((ids > 0) == (labels > 0)).all()
+    assert (labels > 0).sum() == 3 * 9 + 6
+
+
+def test_instances_of_annotations_that_overlap_are_refused_and_follow_the_rule(folder: Path) -> None:
+    content = coco(folder, "from 0")
+    content["annotations"] = [
+        {"image_id": 101, "category_id": 3, "segmentation": [[x, 2, x + 4, 2, x + 4, 5, x, 5]]} for x in (1, 3)
+    ]
+    (folder / "coco").mkdir()
+    (folder / "coco" / "s.json").write_text(json.dumps(content))
+    given = "instances: {source: as_given}\n"
+    with pytest.raises(DataError, match="segments overlap: 6 voxels in both"):
+        stored(folder, '"coco/{subject}.json"', more=given)
+    stored(folder, '"coco/{subject}.json"', more=given + "overlaps: first")
+    ids = np.load(next((folder / "store" / "volumes").glob("*.instances.npy")))
+    assert sorted(np.unique(ids, return_counts=True)[1].tolist()) == [6, 12, ids.size - 18]
+
+
+def test_names_of_files_that_are_in_several_folders_name_no_slice(folder: Path) -> None:
+    for index, path in enumerate(sorted((folder / "dicom" / "s").iterdir())):
+        (folder / "dicom" / "s" / str(index)).mkdir()
+        path.rename(folder / "dicom" / "s" / str(index) / "IM1")
+    (folder / "coco").mkdir()
+    content = coco(folder, "from 0")
+    for image in content["images"]:
+        image["file_name"] = "IM1"
+    (folder / "coco" / "s.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="file_name of its images are not those of the files of the series"):
+        stored(folder, '"coco/{subject}.json"', IMAGES[1])
+
+
 def changed(content: Any, keys: list[Any], value: Any) -> Any:
     at = content
     for key in keys[:-1]:

@@ -9,10 +9,12 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 
+from sam2ft.config.schema.dataset import Reading
 from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.data.images.grids import Volume
+from sam2ft.data.images.volumes import read_volume
 from sam2ft.data.masks.layers import Meaning
 from sam2ft.data.masks.read_masks import MaskReader, read_placed_mask
 from sam2ft.data.prepare.relabel import relabelled_volume
@@ -187,3 +189,53 @@ def test_without_an_image_contours_have_no_voxels(tmp_path: Path, image: Volume)
     path = write(tmp_path / "rt.dcm", image, {"organ": [box(5, 5, 20, 20, 3)]})
     with pytest.raises(DataError, match="no grid of voxels of their own"):
         MaskReader().read(path)
+
+
+UNEVEN = (0.0, 2.5, 5.0, 9.0, 12.5)
+
+
+def uneven_series(folder: Path, write_series: Any, *, backwards: bool = False) -> tuple[Volume, Any]:
+    """(an image whose slices were resampled to even distances, LPS places of its given slices)."""
+
+    def place(header: Any, z: int) -> None:
+        header.ImagePositionPatient = [-10.0, 4.0, 3.0 + UNEVEN[z] * (-1 if backwards else 1)]
+        header.FrameOfReferenceUID = "1.2.3"
+
+    write_series(folder, len(UNEVEN), change=place, shape=(12, 14))
+    image = read_volume(folder, reading=Reading(irregular="resample"))
+    assert image.nearest_slices is not None
+    return image, [3.0 + at * (-1 if backwards else 1) for at in UNEVEN]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("drawn", [(0,), (1, 3), (4,), (0, 1, 2, 3, 4)])
+def test_contours_of_a_series_that_was_resampled_follow_its_given_slices(
+    tmp_path: Path, write_series: Any, backwards: bool, drawn: tuple[int, ...]
+) -> None:
+    image, heights = uneven_series(tmp_path / "s", write_series, backwards=backwards)
+    dy, dx = image.geometry.spacing_zyx_mm[1:]
+    outline = [(-10 + x * dx, 4 + y * dy) for x, y in ((2, 3), (7, 3), (7, 8), (2, 8))]
+    to_voxels = np.linalg.inv(np.diag([-1, -1, 1, 1]) @ image.geometry.affine)
+    contours = [[tuple((to_voxels @ [x, y, heights[z], 1])[:3]) for x, y in outline] for z in drawn]
+    path = write(tmp_path / "rt.dcm", image, {"organ": contours})
+    mask = read_placed_mask(path, image, Reading(irregular="resample"), MEANING)
+    given = np.sort(np.array(UNEVEN))
+    even = np.linspace(0, UNEVEN[-1], len(UNEVEN))
+    positions = np.array([heights[z] for z in drawn])
+    up = (np.diag([-1, -1, 1, 1]) @ image.geometry.affine)[2, 3] + even * np.sign(image.geometry.affine[2, 2])
+    for index, at in enumerate(up):
+        nearest = min(heights, key=lambda height: (round(abs(height - at), 6), height))
+        wanted = any(np.isclose(nearest, position) for position in positions)
+        assert mask.array_zyx[index].any() == wanted, (index, at, nearest)
+        assert mask.array_zyx[index].sum() in (0, 36)
+    assert len(given) == mask.array_zyx.shape[0]
+
+
+def test_a_contour_between_given_slices_is_refused(tmp_path: Path, write_series: Any) -> None:
+    image, _ = uneven_series(tmp_path / "s", write_series)
+    to_voxels = np.linalg.inv(np.diag([-1, -1, 1, 1]) @ image.geometry.affine)
+    for height, word in ((10.0, "beside the nearest slice"), (3 - 2 * 3.125, "outside of the slices")):
+        points = [tuple((to_voxels @ [x, y, height, 1])[:3]) for x, y in ((-9, 5), (-7, 5), (-7, 8))]
+        path = write(tmp_path / "rt.dcm", image, {"organ": [points]})
+        with pytest.raises(DataError, match=word):
+            read_placed_mask(path, image, Reading(irregular="resample"), MEANING)

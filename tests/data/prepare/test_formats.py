@@ -1,5 +1,6 @@
 """Every kind of file from a dataset file to a store, and from two masks to scores."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from sam2ft.config.load_dataset import load_dataset
 from sam2ft.config.schema.evaluation import Evaluation
 from sam2ft.config.schema.sources import Sources
 from sam2ft.core.errors import DataError
+from sam2ft.data.images.volumes import read_volume
 from sam2ft.data.prepare.outcomes import PrepareOptions
 from sam2ft.data.prepare.prepare import prepare_dataset
 from sam2ft.data.sources.patterns import find_by_patterns
@@ -128,6 +130,30 @@ def test_voxels_beside_a_header_are_part_of_what_is_compared(tmp_path: Path, nam
         before = fingerprint(source, {})
     (mask.parent / voxels).write_bytes(b"other voxels")
     assert digest(mask) != told
+
+
+@pytest.mark.parametrize("place", ["voxels.raw", "below/voxels.raw", "../elsewhere/voxels.raw"])
+def test_the_voxels_of_a_nhdr_are_part_of_what_is_compared_wherever_they_lie(tmp_path: Path, place: str) -> None:
+    voxels = tmp_path / "image" / place
+    voxels.parent.mkdir(parents=True, exist_ok=True)
+    voxels.write_bytes(image().tobytes(order="F"))
+    directions = "(0.5,0,0) (0,0.75,0) (0,0,4)"
+    fields = ["type: uint8", "dimension: 3", "sizes: 24 20 5", "encoding: raw", "space: RAS"]
+    fields += [f"space directions: {directions}", "space origin: (0,0,0)", f"data file: {place}"]
+    (tmp_path / "image").mkdir(exist_ok=True)
+    path = tmp_path / "image" / "a.nhdr"
+    path.write_text("\n".join(["NRRD0005", *fields, "", ""]))
+    assert np.array_equal(read_volume(path).array_zyx, image().T)
+    sources = Sources(images="{subject}/a.nhdr", masks="{subject}/a.nhdr")
+    (source,) = find_by_patterns("toy", sources, tmp_path)
+    before, told, old = fingerprint(source, {}), digest(path), fingerprint(source, {}, version_1=True)
+    voxels.write_bytes(image().tobytes(order="F")[::-1])
+    os.utime(voxels, (1, 1))
+    assert fingerprint(source, {}) != before
+    assert digest(path) != told
+    assert fingerprint(source, {}, version_1=True) == old
+    voxels.unlink()
+    assert fingerprint(source, {}) != before  # and whoever reads it says what is missing
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -1,8 +1,10 @@
 """Names of subjects in a store: as given, hashed with a key, or from a table; and what a store remembers of that."""
 
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -172,6 +174,22 @@ def test_a_split_file_names_subjects_as_given_or_as_stored(raw: Path, stored: bo
     found = {record.key.subject: record.split for record in Store.open(raw / "store").volumes}
     assert found[f"s-{keyed_hash(key, 'subject', 'Zoë')[:16]}"] == "train"
     assert found[f"s-{keyed_hash(key, 'subject', 'Mia')[:16]}"] == "val"
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("names", ["folder", "hash", "table"])
+def test_a_split_file_may_write_accents_in_another_form(raw: Path, names: str, form: Literal["NFC", "NFD"]) -> None:
+    split = {"train": ["Mia"], "val": [unicodedata.normalize(form, "Zoë")], "test": ["Noah"]}
+    (raw / "split.json").write_text(json.dumps(split))
+    (raw / "names.csv").write_text("given,subject\nMia,p1\nNoah,p2\nZoë,p3\n", encoding="utf-8")
+    more = "" if names == "folder" else f"subject_id: {names}\n"
+    more += "subject_table: names.csv\n" if names == "table" else ""
+    run(raw, write(raw, more, split="{file: split.json}"))
+    splits = {record.key.subject: record.split for record in Store.open(raw / "store").volumes}
+    key = (raw / "toy.key").is_file() and read_key(raw / "toy.key")
+    hashed = f"s-{keyed_hash(key, 'subject', 'Zoë')[:16]}" if key else ""
+    assert splits[{"folder": "Zoë", "hash": hashed, "table": "p3"}[names]] == "val"
+    assert sorted(splits.values()) == ["test", "train", "val"]
 
 
 def test_a_name_that_is_given_to_one_and_stored_of_another_subject_is_refused(raw: Path) -> None:

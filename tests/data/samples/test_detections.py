@@ -10,7 +10,14 @@ import pytest
 from sam2ft.core.errors import DataError
 from sam2ft.core.keys import SliceKey
 from sam2ft.core.prompts import Box
-from sam2ft.data.samples.detections import DetectedBox, box_iou, boxes_per_label, matched_boxes, read_detections
+from sam2ft.data.samples.detections import (
+    DetectedBox,
+    box_iou,
+    boxes_per_label,
+    matched_boxes,
+    num_fractions,
+    read_detections,
+)
 from sam2ft.data.samples.instances import instances_of
 from sam2ft.data.store.store import Store
 
@@ -85,7 +92,10 @@ def test_json_is_a_list_of_the_same_keys(store: Store, tmp_path: Path) -> None:
         ("{s},{v},4,1,2,3,4,5", r"boxes\.csv:3: slice 4: .* has the slices 0 to 3"),
         ("{s},{v},-1,1,2,3,4,5", r"boxes\.csv:3: slice -1"),
         ("{s},{v},1,77,2,3,4,5", r"boxes\.csv:3: label '77' is not in the label table"),
-        ("{s},{v},1,1,2,3,4.5,5", r"boxes\.csv:3: x1: found '4.5', allowed: a whole number"),
+        ("{s},{v},1.5,1,2,3,4,5", r"boxes\.csv:3: slice: found '1.5', allowed: a whole number"),
+        ('{s},{v},1,1,2,3,"4,5",5', r"boxes\.csv:3: x1: found '4,5', allowed: a number"),
+        ("{s},{v},1,1,2,3,nan,5", r"boxes\.csv:3: x1: found 'nan', allowed: a number"),
+        ("{s},{v},1,1,4.4,3,4.3,5", r"boxes\.csv:3: box 4.4 3 4.3 5; allowed: x0 <= x1"),
         ("{s},{v},1,1,nan,3,4,5", r"boxes\.csv:3: x0: found 'nan'"),
         ("{s},{v},1,1,5,3,4,5", r"boxes\.csv:3: box 5 3 4 5; allowed: x0 <= x1"),
         ("{s},{v},1,1,900,3,901,5", r"boxes\.csv:3: box 900 3 901 5: entirely outside the image"),
@@ -176,3 +186,16 @@ def test_keys_of_detections_are_those_of_views(store: Store, tmp_path: Path) -> 
     subject, volume = first(store)
     (key,) = read_detections(file_of(tmp_path, f"{subject},{volume},3,{store.labels.ids[0]},0,0,1,1"), [store])
     assert key == SliceKey(store.name, subject, volume, 3)
+
+
+def test_corners_with_fractions_are_the_nearest_pixels_and_are_counted(
+    store: Store, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    subject, volume = first(store)
+    label = next(iter(store.labels)).id
+    lines = ("4.6,2.4,6.2,7.9", "4.5,2.5,5.5,3.5", "-0.4,-3.7,2.49,1e1", "1,2,3,4")
+    path = file_of(tmp_path, *(f"{subject},{volume},0,{label},{line}" for line in lines))
+    (boxes,) = read_detections(path, [store]).values()
+    wanted = [(5, 2, 6, 8), (5, 3, 6, 4), (0, 0, 2, 10), (1, 2, 3, 4)]
+    assert [tuple(one.box) for one in boxes] == [(a, b, c, min(d, shape[1] - 1)) for a, b, c, d in wanted]
+    assert num_fractions(path) == 3

@@ -1,6 +1,8 @@
 """Layouts of nnU-Net, of datalists and of BIDS: cases, labels, channels and splits; the labels of the file agree."""
 
 import json
+import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,16 @@ def nnunet(tmp_path: Path) -> Path:
     folds = [{"train": ["k_1", "k_2"], "val": ["k_3"]}, {"train": ["k_2", "k_3"], "val": ["k_1"]}]
     dump(tmp_path / "nnUNet_preprocessed" / raw.name / "splits_final.json", folds)
     return tmp_path
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC"), ("NFC", "NFC")])
+def test_folds_of_nnunet_may_write_accents_in_another_form(nnunet: Path, forms: Any) -> None:
+    raw = nnunet / "nnUNet_raw" / "Dataset001_Knee"
+    on_disk, in_folds = (unicodedata.normalize(form, "k_Zoë") for form in forms)
+    touch(raw, f"imagesTr/{on_disk}_0000.nii.gz", f"imagesTr/{on_disk}_0001.nii.gz", f"labelsTr/{on_disk}.nii.gz")
+    dump(raw / "splits_final.json", [{"train": ["k_1", "k_2", "k_3"], "val": [in_folds]}])
+    rows = found(nnunet, "{nnunet: nnUNet_raw/Dataset001_Knee, channel: T2, fold: 0}")
+    assert {row.key.subject: row.split for row in rows}[on_disk] == "val"
 
 
 @pytest.mark.parametrize(("channel", "number"), [("T2", 1), (1, 1), ("t1", 0)])
@@ -256,6 +268,45 @@ def test_entities_choose_images_and_masks(bids: Path) -> None:
     assert (rows[0].mask.name, rows[0].problem) == ("sub-01_acq-sag_desc-manual_dseg.nii.gz", "")
     rows = found(bids, "{bids: study, suffix: T2w, entities: {ses: b, desc: brain}}", BIDS_LABELS)
     assert [row.mask.name for row in rows] == ["sub-02_ses-b_acq-sag_desc-brain_mask.nii.gz"]
+
+
+TABLES = {
+    "beside": "manual/sub-01/anat/sub-01_acq-tra_dseg.tsv",
+    "of the subject": "manual/sub-01/sub-01_dseg.tsv",
+    "of the derivative": "manual/dseg.tsv",
+    "of all": "dseg.tsv",
+}
+
+
+@pytest.mark.parametrize("place", TABLES)
+def test_the_label_table_of_a_mask_must_say_what_the_dataset_file_says(bids: Path, place: str) -> None:
+    path = bids / "study" / "derivatives" / TABLES[place]
+    layout = "{bids: study, suffix: T2w}"
+
+    def problem(rows: str) -> str:
+        path.write_text("index\tname\tcolor\n0\tBackground\t#000000\n" + rows)
+        found_rows = {row.key.volume: row.problem for row in found(bids, layout, BIDS_LABELS)}
+        return found_rows["acq-tra"]
+
+    name = BIDS_LABELS.partition("name: ")[2].partition("}")[0]
+    assert problem(f"1\t{name.upper()}\tred\n9\tother\tred\n") == ""
+    assert re.search(rf"dseg\.tsv: index 1 is 'liver', but labels: .* calls it '{name}'", problem("1\tliver\tred\n"))
+    assert "index is 'x'; allowed: whole numbers" in problem("x\tliver\tred\n")
+    assert "in one line" in problem(f"1\t{name}\tred\n1\t{name}\tred\n")
+    path.write_text("number\tname\n1\tliver\n")
+    told = {row.key.volume: row.problem for row in found(bids, layout, BIDS_LABELS)}
+    assert "has no column index" in told["acq-tra"]
+
+
+def test_the_nearest_label_table_counts_and_one_of_another_mask_does_not(bids: Path) -> None:
+    masks = bids / "study" / "derivatives"
+    name = BIDS_LABELS.partition("name: ")[2].partition("}")[0]
+    (masks / "dseg.tsv").write_text("index\tname\n1\tliver\n")
+    (masks / "manual" / "sub-01" / "anat" / "sub-01_acq-sag_dseg.tsv").write_text("index\tname\n1\tspleen\n")
+    (masks / "manual" / "sub-01" / "sub-01_dseg.tsv").write_text(f"index\tname\n1\t{name}\n")
+    told = {str(row.key): row.problem for row in found(bids, "{bids: study, suffix: T2w}", BIDS_LABELS)}
+    assert told["t/01/acq-tra"] == ""
+    assert "liver" in told["t/02/ses-a_acq-sag"]
 
 
 @pytest.mark.parametrize(

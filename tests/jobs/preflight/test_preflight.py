@@ -130,6 +130,14 @@ def test_more_subjects_than_there_are_is_a_warning(place, limit, warned):
     assert all(f"found {limit}, but dataset toy has 2 training subjects, and all are used" in one for one in found)
 
 
+@pytest.mark.parametrize(("corners", "told"), [("1,1,3,3", False), ("1.0,1,3,3", False), ("0.6,1,2.5,3", True)])
+def test_boxes_with_fractions_are_told_before_anything_runs(place, corners, told):
+    Path("boxes.csv").write_text(f"subject,volume,slice,label,x0,y0,x1,y1\nd,image,0,1,{corners}\n")
+    found = resolved("eval.protocol=boxes_file", "eval.boxes_file=boxes.csv").warnings
+    words = "boxes.csv: 1 of its boxes have fractions; each corner is the nearest pixel"
+    assert any(words in warning for warning in found) == told
+
+
 def test_points_that_are_one_run_are_merged_and_that_is_said(place):
     text = YAML + "sweep: {grid: {module.optimizer.lr: [1e-4, 0.0001, 2e-4], eval.bbox_shift: [0, 3]}}\n"
     Path("toy.yaml").write_text(text)
