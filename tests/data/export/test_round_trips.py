@@ -20,7 +20,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.data.dicom.series import read_source_images
-from sam2ft.data.export.dicom_seg import SegmentationKind, write_dicom_seg
+from sam2ft.data.export.dicom_seg import MAY_BE_EMPTY, SegmentationKind, write_dicom_seg
 from sam2ft.data.export.nifti import write_nifti
 from sam2ft.data.export.prediction import PredictedMask, write_nifti_prediction
 from sam2ft.data.images.grids import Volume, on_grid
@@ -160,14 +160,14 @@ def an_echo_of_three(folder: Path) -> tuple[Path, Reading]:
     return enhanced(folder, echoes=(10.0, 20.0, 40.0)).parent, Reading(series=SeriesChoice(echo_ms=20.0))
 
 
-def with_distances_of_10_percent_more_in_its_second_half(folder: Path) -> tuple[Path, Reading]:
-    """The largest variation that is one distance for a store: slices lie up to 0.2 voxel beside its grid."""
-    path, reading = series(folder)
+def uneven(folder: Path, factor: float, reading: Reading) -> tuple[Path, Reading]:
+    """Distances grow by a factor from the third slice on, so that slices lie beside an even grid."""
+    path, _ = series(folder)
     headers = sorted(((pydicom.dcmread(one), one) for one in path.iterdir()), key=lambda pair: pair[0].InstanceNumber)
     first = np.array(headers[0][0].ImagePositionPatient, dtype=float)
     step = np.array(headers[1][0].ImagePositionPatient, dtype=float) - first
     for number, (header, file) in enumerate(headers):
-        header.ImagePositionPatient = list(first + step * (number + 0.095 * max(0, number - 1)))
+        header.ImagePositionPatient = list(first + step * (number + (factor - 1) * max(0, number - 1)))
         del header.SpacingBetweenSlices
         header.save_as(file)
     return path, reading
@@ -177,13 +177,42 @@ SOURCES = [series, one_enhanced_mr, one_enhanced_ct, an_echo_of_three]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_slightly_uneven_slices_come_back_to_the_same_voxels(tmp_path: Path, kind: Any) -> None:
-    folder, reading = with_distances_of_10_percent_more_in_its_second_half(tmp_path)
+@pytest.mark.parametrize("factor", [1.02, 1.06, 1.095])
+def test_slightly_uneven_slices_come_back_to_the_same_voxels(tmp_path: Path, factor: float, kind: Any) -> None:
+    """Distances that differ by up to 10 % are one distance for a store, though slices lie beside its grid."""
+    folder, reading = uneven(tmp_path, factor, Reading())
     images, image = read_source_images(folder, reading), read_volume(folder, reading=reading)
     mask = labelled(images.geometry.shape_zyx)
     write_dicom_seg(tmp_path / "p.dcm", PredictedMask(mask, images.geometry, LABELS), images, kind)
     found = read_placed_mask(tmp_path / "p.dcm", image, meaning=Meaning(LABELS))
     assert np.array_equal(relabelled_volume(found, LABELS, {label: label for label in LABELS.ids})[0], mask)
+
+
+def test_a_segmentation_of_uneven_slices_follows_them_where_they_were_resampled(tmp_path: Path) -> None:
+    """Another program draws on the slices of the series: each slice of the store takes that of the nearest one."""
+    folder, reading = uneven(tmp_path, 1.5, Reading(irregular="resample"))
+    with pytest.raises(DataError, match="resampled to even distances"):
+        read_source_images(folder, reading)
+    image = read_volume(folder, reading=reading)
+    headers = sorted(map(pydicom.dcmread, folder.iterdir()), key=lambda one: one.InstanceNumber)
+    along = image.geometry.affine[:3, 2] @ (LPS[:3, :3] @ np.array(headers[-1].ImagePositionPatient, dtype=float))
+    headers = headers if along > image.geometry.affine[:3, 2] @ image.geometry.affine[:3, 3] else headers[::-1]
+    mask = labelled(image.geometry.shape_zyx)
+    mask[0] = mask[-1] = 3
+    for header, keyword in itertools.product(headers, MAY_BE_EMPTY):
+        header.setdefault(keyword, None)
+    pixels = (mask == 3).astype(np.uint8)
+    texts = ("1.2.3", 1, "1.2.4", 1, "maker", "model", "version", "number")
+    made = highdicom.seg.Segmentation(headers, pixels, "BINARY", [described_segment()], *texts)
+    made.save_as(tmp_path / "p.dcm")
+    found = read_placed_mask(tmp_path / "p.dcm", image, meaning=Meaning(LABELS))
+    assert image.nearest_slices is not None
+    assert np.array_equal(found.array_zyx != 0, (mask == 3)[list(image.nearest_slices)])
+
+
+def described_segment() -> Any:
+    code = pydicom.sr.codedict.codes.SCT.AnatomicalStructure
+    return highdicom.seg.SegmentDescription(1, "cartilage", code, code, "MANUAL")
 
 
 def by_highdicom(path: Path) -> set[tuple[float, ...]]:
