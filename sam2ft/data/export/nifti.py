@@ -34,14 +34,19 @@ def write_nifti(
     array_xyz, affine = values.transpose(2, 1, 0).transpose(order), geometry.affine[:, [*order, 3]]
     image = nibabel.Nifti1Image(array_xyz, affine)
     image.set_sform(affine, code="scanner" if geometry.oriented else "unknown")
-    # A qform holds no shear: where the affine has some, it would contradict the sform.
-    sheared = shear_of(affine) > COSINE_TOLERANCE / 2
-    image.set_qform(affine, code="unknown" if sheared or not geometry.oriented else "scanner")
+    known = geometry.oriented and not is_sheared(geometry)
+    image.set_qform(affine, code="scanner" if known else "unknown")
     image.header.set_xyzt_units("mm")
     if name_slices:
         image.header.set_dim_info(slice=order.index(2))
     with replacing(path) as partial:
         partial.write_bytes(gzip.compress(image.to_bytes(), compresslevel=level, mtime=0))
+
+
+def is_sheared(geometry: Geometry) -> bool:
+    """Whether a qform, which holds no shear, would contradict the sform: it is left out, and SimpleITK reads no such
+    file."""
+    return shear_of(geometry.affine) > COSINE_TOLERANCE / 2
 
 
 def file_axes(geometry: Geometry) -> tuple[int, int, int]:
