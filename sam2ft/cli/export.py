@@ -58,7 +58,7 @@ def _name(text: str) -> str:
 
 def main() -> int:
     """Run `sam2ft export`; returns the exit code."""
-    from sam2ft.data.export.nnunet import nnunet_export
+    from sam2ft.data.export.nnunet_export import nnunet_export
     from sam2ft.data.export.nnunet_folder import write_nnunet
     from sam2ft.data.store.store import Store
 

@@ -24,7 +24,7 @@ from sam2ft.core.files import remove_partial, sha256_file, sync_folder, write_js
 from sam2ft.core.folders import exchange
 from sam2ft.core.parallel import parallel_map
 from sam2ft.data.export.nifti import write_nifti
-from sam2ft.data.export.nnunet import NnunetCase, NnunetExport
+from sam2ft.data.export.nnunet_export import NnunetCase, NnunetExport
 from sam2ft.data.store.store import Store
 
 MARKER = "sam2ft.json"

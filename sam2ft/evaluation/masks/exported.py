@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sam2ft.core.labels import LabelTable
-from sam2ft.data.export.nnunet import OURS
+from sam2ft.data.export.nnunet_export import OURS
 from sam2ft.data.images.grids import Segment
 from sam2ft.data.prepare.relabel import plain_name
 

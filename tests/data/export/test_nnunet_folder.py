@@ -1,6 +1,7 @@
 """The folder of an export: whole or not at all, continued, replaced where it is ours, left alone where it is not."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from filelock import FileLock
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import sha256_file, write_json
 from sam2ft.data.export import nnunet_folder
-from sam2ft.data.export.nnunet import NnunetExport, nnunet_export
+from sam2ft.data.export.nnunet_export import NnunetExport, nnunet_export
 from sam2ft.data.export.nnunet_folder import write_nnunet
 from sam2ft.data.store.store import Store
 from sam2ft.evaluation.masks.score import score_store
@@ -152,6 +153,16 @@ def test_what_sam2ft_did_not_write_is_never_replaced(export: NnunetExport, tmp_p
     assert {one.name: one.lstat().st_mtime_ns for one in (tmp_path / "raw").rglob("*")} == before
     other = nnunet_export(export.store, 502)  # what the message says
     assert write_nnunet(other, tmp_path / "raw")
+
+
+@pytest.mark.parametrize("case", list(FOREIGN)[:3])
+def test_what_was_removed_makes_room(export: NnunetExport, tmp_path: Path, case: str) -> None:
+    target = tmp_path / "raw" / "Dataset501_toy"
+    FOREIGN[case][0](target)
+    with pytest.raises(DataError, match=r"give another --id or --out, or remove it$"):
+        write_nnunet(export, tmp_path / "raw")
+    shutil.rmtree(target) if target.is_dir() else target.unlink()
+    assert write_nnunet(export, tmp_path / "raw")
 
 
 @pytest.mark.parametrize(

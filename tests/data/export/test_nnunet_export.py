@@ -15,7 +15,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import read_json
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import Label, LabelTable
-from sam2ft.data.export.nnunet import NnunetExport, nnunet_export
+from sam2ft.data.export.nnunet_export import NnunetExport, nnunet_export
 from sam2ft.data.export.nnunet_folder import write_nnunet
 from sam2ft.data.prepare.prepare import prepare_dataset
 from sam2ft.data.sources.find import find_sources
