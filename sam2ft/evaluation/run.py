@@ -168,8 +168,11 @@ def _write_beside_predictions(job: EvaluationJob, ranks: Ranks) -> None:
     experiment, records = job.experiment, _of_rank(job.records, ranks)
     stores = stores_by_name(open_stores(experiment))
     if experiment.eval.dicom_seg:
-        about, files = f"eval {job.eval_id} of {job.run}", experiment.eval.dicom_sources
-        write_segmentations(job.evaluation, records, stores, about=about, dataset_files=files)
+        about, chosen = f"eval {job.eval_id} of {job.run}", experiment.eval
+        write_segmentations(
+            job.evaluation, records, stores,
+            about=about, dataset_files=chosen.dicom_sources, kind=chosen.dicom_seg_kind,
+        )  # fmt: skip
     if experiment.datamodule.metric.thickness_maps:
         write_thickness_maps(job.evaluation, records, stores, experiment.datamodule.metric)
     ranks.barrier()

@@ -7,14 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-import numpy as np
-
 from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import read_json, sha256_file
 from sam2ft.core.tables.row_files import RowFiles
 from sam2ft.core.tables.rows import SCHEMA_VERSION, TABLES, Row, Value, write_csv
-from sam2ft.data.images.volumes import write_nifti
+from sam2ft.data.export.prediction import PredictedMask, write_nifti_prediction
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.evaluation.prediction.tester import VolumeResult, evaluated_slices
 from sam2ft.evaluation.prompt_noise import NOISE
@@ -47,7 +45,7 @@ class EvaluationParts:
     def write(self, record: VolumeRecord, result: VolumeResult, stamp: Mapping[str, Value]) -> None:
         """Write rows and predicted label map of one volume; the part is valid once its JSON file exists."""
         prediction = self.evaluation.prediction(record.key)
-        write_nifti(prediction, result.label_map_zyx.astype(np.uint16), record.geometry)
+        write_nifti_prediction(prediction, PredictedMask(result.label_map_zyx, record.geometry, result.labels))
         digests = {}
         for name in self.tables:
             path = self.evaluation.part(record.key, name)

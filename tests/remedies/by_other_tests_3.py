@@ -30,7 +30,7 @@ executed_by(
 executed_by(
     "run launch/prepare.py again",
     of="its store does not record the source image",
-    test="tests/data/dicom/test_segmentation.py::"
+    test="tests/data/export/test_dicom_seg.py::"
     "test_a_store_that_does_not_know_its_images_says_so_and_is_prepared_again",
 )
 executed_by(

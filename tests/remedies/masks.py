@@ -13,8 +13,8 @@ import pydicom
 from PIL import Image
 from pydicom.uid import generate_uid
 
-from sam2ft.data.dicom.segmentation import write_segmentation
 from sam2ft.data.dicom.series import read_slices
+from sam2ft.data.export.source_series import write_segmentation
 from sam2ft.data.images.volumes import read_volume, write_nifti
 from sam2ft.data.store.store import Store
 from tests.remedies.conftest import Raw

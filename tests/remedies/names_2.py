@@ -8,8 +8,9 @@ import pytest
 
 from sam2ft.config.load_dataset import load_dataset
 from sam2ft.core.errors import ConfigError
-from sam2ft.data.dicom import segmentation
-from sam2ft.data.dicom.segmentation import refuse_without_highdicom, source_series, write_segmentation
+from sam2ft.data.export import dicom_seg
+from sam2ft.data.export.dicom_seg import refuse_without_highdicom
+from sam2ft.data.export.source_series import source_series, write_segmentation
 from sam2ft.data.prepare.originals import originals
 from sam2ft.data.store.key_file import write_key
 from sam2ft.data.store.store import Store
@@ -148,7 +149,7 @@ def a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> str:
     from importlib.metadata import distribution
 
     with monkeypatch.context() as patch:
-        patch.setattr(segmentation, "find_spec", lambda name: None)
+        patch.setattr(dicom_seg, "find_spec", lambda name: None)
         shown = refusal(refuse_without_highdicom)
     named = shown.rpartition("pip install ")[2]
     # What pip installs under this name is what is looked for.

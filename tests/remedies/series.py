@@ -19,7 +19,7 @@ from pydicom.uid import HTJ2KLossless
 
 from sam2ft.config.schema.maps import MapSource
 from sam2ft.data.dicom.relaxometry_series import read_echoes
-from sam2ft.data.dicom.segmentation import write_segmentation
+from sam2ft.data.export.source_series import write_segmentation
 from sam2ft.data.images.grids import Volume, on_grid
 from sam2ft.data.images.maps import read_map
 from sam2ft.data.images.volumes import read_volume, write_nifti

@@ -167,6 +167,11 @@ class Evaluation(Section):
     dicom_seg: bool = plain(
         False, "also write predictions as DICOM-SEG; needs the DICOM series that the store was prepared from"
     )
+    dicom_seg_kind: Literal["binary", "labelmap"] = plain(
+        "binary",
+        "segments of dicom_seg: binary (a frame per slice and label, which every program reads), or labelmap (a frame "
+        "per slice with the ids of the labels; Label Map Segmentation of 2024)",
+    )
     dicom_sources: tuple[PathFromHere, ...] = plain(
         (), "dataset files of the stores, which say where the originals and the key are, for dicom_seg"
     )

@@ -1,1 +1,1 @@
-"""DICOM: reading series and their headers, reading relaxometry series, writing DICOM segmentations (SEG)."""
+"""DICOM: reading series and their headers, relaxometry series, and segmentations (SEG)."""

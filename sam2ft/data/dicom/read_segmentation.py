@@ -27,6 +27,8 @@ DicomKind = Literal["segmentation", "structures"]
 _KINDS: Mapping[str, DicomKind] = {_SEGMENTATION: "segmentation", _LABEL_MAP: "segmentation", _STRUCTURES: "structures"}
 # Segmentations of whole bodies have some thousand frames of up to a few hundred segments.
 _MOST_SEGMENTS = 65535
+# Slices that lie less than this fraction of their distance beside an even grid lie on it.
+_EVEN = 0.01
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,9 @@ def read_dicom_segmentation(path: Path, image: Volume | None, reading: Reading) 
         of_image = slices_of_image(image)
         refuse_other_frame_of_reference(text(header, "FrameOfReferenceUID"), of_image)
         rows_columns = required_whole(path, header, "Rows"), required_whole(path, header, "Columns")
-        geometry, at = _grid(groups, frames, rows_columns, image)
+        geometry, at = _on_uneven_slices(groups, frames, rows_columns, of_image) or _grid(
+            groups, frames, rows_columns, image
+        )
         other = _check_uids(frames, geometry, of_image)
         pixels, notes = _pixels(header, reading)
         layers = tuple(_layers(header, frames, at, pixels, geometry.shape_zyx))
@@ -142,6 +146,35 @@ def _source(groups: _Groups, frame: int) -> str:
     sources = None if derived is None else derived.get("SourceImageSequence")
     found = {text(one, "ReferencedSOPInstanceUID") for one in sources or ()}
     return found.pop() if len(found) == 1 else ""
+
+
+def _on_uneven_slices(
+    groups: _Groups, frames: Sequence[_Frame], rows_columns: tuple[int, int], of_image: Sequence[DicomImage]
+) -> tuple[Geometry, npt.NDArray[np.int64]] | None:
+    """The even grid of a series whose slices lie unevenly, and the slice of each frame; None: another case.
+
+    The series is read as even slices from its first to its last, so that the number of a slice counts and not its
+    place. Every frame must lie on a slice of the series.
+    """
+    if len(of_image) < 3 or of_image[0].size != rows_columns:
+        return None
+    places = np.stack([image.position_mm for image in of_image])
+    even = np.linspace(places[0], places[-1], len(places))
+    step = (places[-1] - places[0]) / (len(places) - 1)
+    if np.abs(places - even).max() <= _EVEN * np.linalg.norm(step):
+        return None
+    cosines, spacing = _plane(groups, frames)
+    if np.abs(cosines.ravel() - of_image[0].cosines).max() > ORIENTATION_TOLERANCE or not np.allclose(
+        spacing, of_image[0].spacing, rtol=ORIENTATION_TOLERANCE
+    ):
+        return None
+    apart = np.linalg.norm(np.stack([frame.position for frame in frames])[:, None] - places, axis=2)
+    if apart.min(axis=1).max() > PLACED_TOLERANCE_VOXELS * min(spacing):
+        return None
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1], affine[:3, 2] = cosines[0] * spacing[1], cosines[1] * spacing[0], step
+    affine[:3, 3] = places[0]
+    return Geometry.from_affine((len(places), *rows_columns), LPS_TO_RAS @ affine), apart.argmin(axis=1)
 
 
 def _grid(

@@ -4,7 +4,7 @@ Only the header attributes of the allow-list below are kept: numbers that descri
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import sha256_text
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.choice import chosen_stack
-from sam2ft.data.dicom.file import DicomImage
+from sam2ft.data.dicom.file import DicomImage, Part
 from sam2ft.data.dicom.header import guarded, optional, text
 from sam2ft.data.dicom.modality import burned_in_fact, modality_fact
 from sam2ft.data.dicom.pixels import common_scale, mapped_unit, stacked_signals
@@ -124,23 +124,55 @@ def read_finished_map(path: Path, reading: Reading = AS_IS, key: str = "", *, to
         return Volume(array, stack.geometry, notes=stack.notes, name=str(path)), units.pop()
 
 
-def read_headers(folder: Path, reading: Reading = AS_IS) -> tuple[list[pydicom.Dataset], Geometry]:
-    """Complete headers of the series in the order of `read_series`; they identify the patient (see segmentation.py).
+@dataclass(frozen=True)
+class SourceImages:
+    """The images of a series in the order of its slices, as what is drawn on them refers to them."""
+
+    path: Path
+    headers: Sequence[pydicom.Dataset]
+    """Complete headers, a file for each slice, or of the only file with all slices; they identify the patient."""
+    geometry: Geometry
+    images: tuple[DicomImage, ...]
+    """Position, directions and distances of each slice."""
+
+    @property
+    def frames(self) -> tuple[int, ...] | None:
+        """Number, from 1, of the frame of each slice in the only file; None: each slice has a file."""
+        numbers = [None if image.part is None else image.part.index + 1 for image in self.images]
+        found = tuple(number for number in numbers if number is not None)
+        return found or None
+
+
+def read_source_images(folder: Path, reading: Reading = AS_IS) -> SourceImages:
+    """The images of the series in the order of `read_series`, for a segmentation of them.
 
     Raises:
-        DataError: as `read_series`, and when its slices were resampled to even distances.
+        DataError: as `read_series`; its slices were resampled to even distances, or are no images or frames of their
+            own that a segmentation can refer to.
     """
     with guarded(folder):
         stack = _read_stack(folder, reading, median_dz=False)
-        if stack.irregular or stack.images[0].part is not None:
-            what = (
-                "its slices were resampled to even distances" if stack.irregular else "several images are in one file"
-            )
+        wholes = {id(image.part.whole): image.part for image in stack.images if image.part is not None}
+        if problem := _not_referable(stack, list(wholes.values())):
             raise DataError(
-                f"{folder}: {what}; a DICOM segmentation needs slices as they were acquired, a file for each; set "
-                "eval.dicom_seg: false"
+                f"{folder}: {problem}; a DICOM segmentation needs slices as they were acquired, each a file or a frame "
+                "of one enhanced file; set eval.dicom_seg: false"
             )
-        return [image.header for image in stack.images], stack.geometry
+        headers = [part.whole for part in wholes.values()] or [image.header for image in stack.images]
+        return SourceImages(folder, headers, stack.geometry, stack.images)
+
+
+def _not_referable(stack: Stack, parts: Sequence[Part]) -> str:
+    """Why a segmentation cannot refer to the images of a stack; empty: it can."""
+    if stack.irregular:
+        return "its slices were resampled to even distances"
+    if any(part.tiles is not None for part in parts):
+        return "its slices are tiles of mosaic images"
+    if any("PerFrameFunctionalGroupsSequence" not in part.whole for part in parts):
+        return "its frames have no positions of their own (no PerFrameFunctionalGroupsSequence)"
+    if len(parts) > 1 or (parts and any(image.part is None for image in stack.images)):
+        return "its slices are frames of several files"
+    return ""
 
 
 def read_slices(path: Path, reading: Reading = AS_IS) -> tuple[DicomImage, ...]:

@@ -36,6 +36,12 @@ class AffineFields:
     qform_code: int = 0
 
 
+def shear_of(affine: Affine) -> float:
+    """The largest cosine between two axes; 0 when they are at right angles."""
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return float(np.abs(directions.T @ directions - np.eye(3)).max())
+
+
 def believed_affine(fields: AffineFields, believe: str | None) -> tuple[Affine, tuple[str, ...]]:
     """(affine in RAS mm, notes). Without a contradiction: sform, else qform, else pixdim.
 

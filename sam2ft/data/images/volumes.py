@@ -1,6 +1,5 @@
-"""Reading volumes from files of all kinds and DICOM folders as zyx arrays with an exact affine; writing NIfTI."""
+"""Reading volumes from files of all kinds and DICOM folders as zyx arrays with an exact affine."""
 
-import gzip
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +10,13 @@ import numpy.typing as npt
 
 from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError, naming
-from sam2ft.core.files import replacing
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.given.wrong_kind import Wanted, not_there, wrong_kind
 from sam2ft.core.quiet import quiet_readers
 from sam2ft.data.dicom.file import is_dicom
 from sam2ft.data.dicom.series import read_series
-from sam2ft.data.formats.nifti_affine import COSINE_TOLERANCE
+from sam2ft.data.export.nifti import write_nifti as write_nifti  # noqa: PLC0414 - the inverse of read_volume, imported from here too
+from sam2ft.data.formats.nifti_affine import shear_of
 from sam2ft.data.formats.picture_stack import is_stack
 from sam2ft.data.formats.readers import FORMATS, reader_of
 from sam2ft.data.images.grid_policy import Place, placed_by_policy
@@ -162,14 +161,8 @@ def _refuse_bad_axes(affine: npt.NDArray[np.float64]) -> None:
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or lengths.min() <= 0:
         raise DataError(f"its affine gives voxel sizes {np.round(lengths, 6).tolist()} mm; each must be > 0")
-    if (cosine := _shear(affine)) > RIGHT_ANGLE:
+    if (cosine := shear_of(affine)) > RIGHT_ANGLE:
         raise DataError(f"its axes are not at right angles (cosine {cosine:.3g}); resample it to an orthogonal grid")
-
-
-def _shear(affine: npt.NDArray[np.float64]) -> float:
-    """The largest cosine between two axes; 0 when they are at right angles."""
-    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    return float(np.abs(directions.T @ directions - np.eye(3)).max())
 
 
 def _size_notes(spacing_mm: npt.NDArray[np.float64], unit_field: str) -> list[str]:
@@ -250,28 +243,3 @@ def read_on_grid(
         notes = tuple(f"{what}: {note}" for note in volume.notes)
         place = Place(geometry, reading.grid, what, image, image_axis)
         return placed_by_policy(replace(volume, notes=notes), place)
-
-
-def write_nifti(path: Path, array_zyx: npt.NDArray[Any], geometry: Geometry) -> None:
-    """Write `array_zyx` (bool as uint8) as .nii.gz with the affine of `geometry`; equal input gives equal bytes.
-
-    For an image that does not say how it lies, the axes have the order of its file, and this file does not say it
-    either.
-    """
-    import nibabel
-
-    if array_zyx.shape != geometry.shape_zyx:
-        raise ValueError(f"array is {array_zyx.shape} but the geometry has {geometry.shape_zyx}")
-    values = array_zyx.astype(np.uint8) if array_zyx.dtype == bool else array_zyx
-    array_xyz, affine = values.transpose(2, 1, 0), geometry.affine
-    if not geometry.oriented:
-        order = np.abs(affine[:3, :3]).argmax(axis=1)
-        array_xyz, affine = array_xyz.transpose(order), affine[:, [*order, 3]]
-    image = nibabel.Nifti1Image(array_xyz, affine)
-    image.set_sform(affine, code="scanner" if geometry.oriented else "unknown")
-    # A qform holds no shear: where the affine has some (up to RIGHT_ANGLE), it would contradict the sform.
-    sheared = _shear(affine) > COSINE_TOLERANCE / 2
-    image.set_qform(affine, code="unknown" if sheared or not geometry.oriented else "scanner")
-    image.header.set_xyzt_units("mm")
-    with replacing(path) as partial:
-        partial.write_bytes(gzip.compress(image.to_bytes(), compresslevel=6, mtime=0))

@@ -169,11 +169,15 @@ def read_stored_prediction(
     resample: bool,
     reading: Reading = AS_IS,
     table: LabelTable | None = None,
+    on_slices_of_store: bool = False,
 ) -> PlacedMask:
     """Read the prediction of a volume of a store, as `read_prediction`.
 
     Where the series of the volume was resampled to even slices, the prediction follows its slices as masks do: another
     program draws on the slices of the series. What sam2ft predicted lies on the even slices already.
+
+    Args:
+        on_slices_of_store: another program predicted from what sam2ft exported (`sam2ft export`).
     """
     if is_of_evaluation(path):
         verified_prediction(EvalLayout(path.resolve().parents[2]), record.key)
@@ -182,8 +186,9 @@ def read_stored_prediction(
         return read_prediction(path, reference, resample=resample, reading=reading, table=table)
     even = reading.model_copy(update={"irregular": "resample"})
     mask = read_prediction(path, reference, resample=resample, reading=even, table=table)
-    if is_of_evaluation(path):
-        note = "prediction of an evaluation of sam2ft: it lies on the even slices of the store and is taken as it is"
+    if on_slices_of_store or is_of_evaluation(path):
+        origin = "from an export" if on_slices_of_store else "of an evaluation"
+        note = f"prediction {origin} of sam2ft: it lies on the even slices of the store and is taken as it is"
         return replace(mask, volume=replace(mask.volume, notes=(*mask.volume.notes, note)))
     indices, axis = nearest
     note = (

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from sam2ft.data.images.grids import Volume
 from sam2ft.data.store.metadata import GRID_FIELDS
 from sam2ft.data.store.slice_metadata import MetadataSource
 from sam2ft.data.store.store import Store, VolumeRecord
+from sam2ft.evaluation.masks.exported import NO_NAMES, NnunetNames, names_beside
 from sam2ft.evaluation.masks.inputs import SHOWN, digest, find_predictions, stem
 from sam2ft.evaluation.masks.naming import relabelled, unnamed, without_names
 from sam2ft.evaluation.masks.placing import PlacedMask, placed_pair, read_labels, read_stored_prediction
@@ -67,6 +68,13 @@ class _Case:
     prediction: Path
     reference_digest: str
     read: Callable[[], _Masks]
+    names: NnunetNames = NO_NAMES
+
+    @property
+    def prediction_digest(self) -> str:
+        """Of the prediction and of what its integers mean, if that is not the store alone."""
+        about, found = self.names.identity(), digest(self.prediction)
+        return found if about is None else sha256_text(canonical_json([found, about]))
 
 
 def score_pair(
@@ -139,14 +147,14 @@ def score_store(
     if found.others:
         print(f"not scored, of no volume of split {split}: {listed(found.others, SHOWN)}", file=sys.stderr)
 
-    cases = []
+    cases, names = [], names_beside(predictions, store.name, store.labels)
     for record in records:
         path = found.paths[record.key]
-        read = partial(_masks_of_store, store, record, path, chosen)
-        cases.append(_Case(record.key, record.split, path, record.digest, read))
+        read = partial(_masks_of_store, store, record, path, chosen, names)
+        cases.append(_Case(record.key, record.split, path, record.digest, read, names))
 
     def predicted(key: VolumeKey) -> LabelMap:
-        return _prediction_of(store, store.record(key), found.paths[key], chosen)[0]
+        return _prediction_of(store, store.record(key), found.paths[key], chosen, names)[0]
 
     def draw(scored: Scored) -> None:
         if num_pictures := chosen.evaluation.qc_slices:
@@ -155,7 +163,9 @@ def score_store(
     return _score(cases, store.labels, chosen, out, workers, draw)
 
 
-def _masks_of_store(store: Store, record: VolumeRecord, prediction: Path, scoring: Scoring) -> _Masks:
+def _masks_of_store(
+    store: Store, record: VolumeRecord, prediction: Path, scoring: Scoring, names: NnunetNames
+) -> _Masks:
     store.verify([record])
     maps = {name: store.map(record.key, name) for name in record.maps}
     file, representative = scoring.datamodule.stats_metadata_file, scoring.datamodule.metric.representative_slice
@@ -164,7 +174,7 @@ def _masks_of_store(store: Store, record: VolumeRecord, prediction: Path, scorin
     described = MetadataSource.of(fields, representative, file).describe(record)
     reference: LabelMap = np.asarray(store.mask(record.key))
     slices = None if scoring.evaluation.include_empty_slices else [i for i, mask in enumerate(reference) if mask.any()]
-    predicted, mask, notes = _prediction_of(store, record, prediction, scoring)
+    predicted, mask, notes = _prediction_of(store, record, prediction, scoring, names)
     scene = Scene(
         described.geometry,
         store.labels,
@@ -178,15 +188,22 @@ def _masks_of_store(store: Store, record: VolumeRecord, prediction: Path, scorin
 
 
 def _prediction_of(
-    store: Store, record: VolumeRecord, path: Path, scoring: Scoring
+    store: Store, record: VolumeRecord, path: Path, scoring: Scoring, names: NnunetNames
 ) -> tuple[LabelMap, PlacedMask, tuple[str, ...]]:
     """(the prediction of a volume in the labels of the store, how it was placed, notes)."""
     reference = Volume(np.asarray(store.mask(record.key)), record.geometry, record.dicom)
     mask = read_stored_prediction(
-        path, record, reference, resample=scoring.resample, reading=scoring.reading, table=store.labels
+        path,
+        record,
+        reference,
+        resample=scoring.resample,
+        reading=scoring.reading,
+        table=store.labels,
+        on_slices_of_store=names.exported,
     )
-    as_given = "instances" in record.arrays
-    predicted, notes = relabelled(path, mask.volume, store.labels, as_given=as_given)
+    volume = mask.volume if mask.volume.segments else replace(mask.volume, segments=names.segments)
+    as_given = "instances" in record.arrays and not names.segments
+    predicted, notes = relabelled(path, volume, store.labels, as_given=as_given)
     return predicted, mask, (*mask.volume.notes, *notes)
 
 
@@ -206,7 +223,7 @@ def _score(
         "settings": scoring.settings.identity(),
         **scoring.identity(),
     }
-    digests = [digest(case.prediction) for case in cases]
+    digests = [case.prediction_digest for case in cases]
     evaluation_id = sha256_text(canonical_json(against))[:12]
     run = f"scored-{sha256_text(canonical_json({**against, 'predictions': digests}))[:12]}"
     protocol = PROTOCOL if scoring.evaluation.include_empty_slices else f"{PROTOCOL}+nonempty"

@@ -4,7 +4,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sam2ft.data.dicom.segmentation import refuse_without_highdicom, source_series, write_segmentation
+from sam2ft.data.export.dicom_seg import SegmentationKind, refuse_without_highdicom
+from sam2ft.data.export.source_series import source_series, write_segmentation
 from sam2ft.data.images.volumes import read_reordered
 from sam2ft.data.prepare.originals import Originals, originals
 from sam2ft.data.store.store import Store, VolumeRecord
@@ -40,6 +41,7 @@ def write_segmentations(
     *,
     about: str,
     dataset_files: Sequence[Path],
+    kind: SegmentationKind = "binary",
 ) -> None:
     """Write the DICOM-SEG of every prediction of `records` to the folder of the prediction; existing files are kept.
 
@@ -54,5 +56,5 @@ def write_segmentations(
     for record in records:
         label_map_zyx = read_reordered(verified_prediction(evaluation, record.key), record.geometry, what="prediction")
         path, labels = evaluation.segmentation(record.key), stores[record.key.dataset].labels
-        written += write_segmentation(path, label_map_zyx, labels, record, about, found[record.folder])
+        written += write_segmentation(path, label_map_zyx, labels, record, about, found[record.folder], kind)
     print(f"{written} of {len(records)} predictions written as DICOM-SEG, the others already existed", file=sys.stderr)

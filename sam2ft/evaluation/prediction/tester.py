@@ -13,6 +13,7 @@ import torch
 
 from sam2ft.config.schema.evaluation import InstanceMode
 from sam2ft.core.keys import VolumeKey
+from sam2ft.core.labels import LabelTable
 from sam2ft.data.samples.evaluation_slices import SliceView, prefetched, volume_slices
 from sam2ft.data.store.slice_metadata import MetadataSource
 from sam2ft.data.store.store import Store, VolumeRecord
@@ -72,6 +73,8 @@ class VolumeResult:
     """Mask of each prompt, before composition."""
     rows: ScoredRows
     """Rows of every table, without the stamp (run, eval, split, protocol)."""
+    labels: LabelTable
+    """Labels of the label map."""
 
 
 class Tester:
@@ -156,7 +159,7 @@ class Tester:
         rows = rows_of(label_maps[0], masks, self.metrics)
         if self.section.prompt_noise is not None:
             rows[NOISE] = noise_rows(self.prompting, self.metrics, rows["volume"], label_maps, rows_of)
-        return VolumeResult(volume.key, label_maps[0], tuple(masks), rows)
+        return VolumeResult(volume.key, label_maps[0], tuple(masks), rows, scene.labels)
 
     def _slice_by_slice(
         self, volume: VolumeSource, reference_zyx: LabelMap, slices: Sequence[int]

@@ -87,6 +87,7 @@ EXPERIMENT: Mapping[str, str] = {
     "eval.encode_batch": "eval: {encode_batch: 8}",
     "eval.object_batch": "eval: {protocol: propagate, object_batch: 4}",
     "eval.dicom_seg": "eval: {dicom_seg: true}",
+    "eval.dicom_seg_kind": "eval: {dicom_seg: true, dicom_seg_kind: labelmap}",
     "eval.dicom_sources": "eval: {dicom_seg: true, dicom_sources: [experiments/datasets/oai_knee.yaml]}",
     "eval.prompt_noise": "eval: {prompt_noise: {shifts: [0, 3, 6], seeds: [0, 1, 2, 3]}}",
     "resources": "resources: {nodes: 2, gpus_per_node: 4, tasks_per_node: 4, cpus_per_task: 6, mem_gb: 200, hours: 24}",

@@ -21,7 +21,7 @@ from sam2ft.config.schema.dataset import Reading
 from sam2ft.config.schema.series import SeriesChoice
 from sam2ft.core.errors import DataError
 from sam2ft.data.dicom.relaxometry_series import read_echoes
-from sam2ft.data.dicom.series import read_headers, read_series
+from sam2ft.data.dicom.series import read_series, read_source_images
 from sam2ft.data.images.volumes import read_volume
 
 Writer = Callable[..., Path]
@@ -220,10 +220,68 @@ def test_frames_with_one_position_are_placed_only_when_their_spacing_is_believed
     assert volume.geometry.spacing_zyx_mm == (1.5, 0.5, 0.75)
 
 
-def test_a_segmentation_is_written_for_a_file_per_slice_only(tmp_path: Path, one: FileDataset) -> None:
-    path = write_enhanced(tmp_path / "e" / "1.dcm", one)
-    with pytest.raises(DataError, match=r"several images are in one file.*eval\.dicom_seg: false"):
-        read_headers(path.parent)
+def test_frames_of_one_file_are_referred_to_by_their_numbers(tmp_path: Path, one: FileDataset) -> None:
+    path = write_enhanced(tmp_path / "e" / "1.dcm", one, (10.0, 20.0))
+    source = read_source_images(path.parent, Reading(series=SeriesChoice(echo_ms=20.0)))
+    assert len(source.headers) == 1
+    groups = source.headers[0].PerFrameFunctionalGroupsSequence
+    for number, image in zip(source.frames or (), source.images, strict=True):
+        group = groups[number - 1]
+        assert list(group.PlanePositionSequence[0].ImagePositionPatient) == pytest.approx(image.position_mm)
+        assert group.MREchoSequence[0].EffectiveEchoTime == 20
+
+
+def in_two_files(path: Path, one: FileDataset) -> Reading:
+    """Slices 0 and 1 in one file, 2 and 3 in another, of one series."""
+    whole = pydicom.dcmread(write_enhanced(path / "1.dcm", one))
+    place = [group.FrameContentSequence[0].InStackPositionNumber for group in whole.PerFrameFunctionalGroupsSequence]
+    for name, wanted in (("1.dcm", (1, 2)), ("2.dcm", (3, 4))):
+        part = pydicom.Dataset(whole)
+        part.file_meta = whole.file_meta
+        taken = [index for index, number in enumerate(place) if number in wanted]
+        part.PerFrameFunctionalGroupsSequence = [whole.PerFrameFunctionalGroupsSequence[index] for index in taken]
+        part.NumberOfFrames, part.SOPInstanceUID = 2, f"1.2.3.{name[0]}"
+        part.PixelData = b"".join(whole.PixelData[96 * index : 96 * (index + 1)] for index in taken)
+        part.save_as(path / f"part-{name}", enforce_file_format=True)
+    (path / "1.dcm").unlink()
+    return Reading()
+
+
+def without_positions(path: Path, one: FileDataset) -> Reading:
+    path.mkdir()
+    one.NumberOfFrames, one.SpacingBetweenSlices = 3, 1.5
+    one.PixelData = np.arange(3 * 48, dtype="<u2").tobytes()
+    one.save_as(path / "3.dcm")
+    return Reading(believe="spacing")
+
+
+def at_uneven_distances(path: Path, one: FileDataset) -> Reading:
+    file = write_enhanced(path / "1.dcm", one)
+    header = pydicom.dcmread(file)
+    for group in header.PerFrameFunctionalGroupsSequence:
+        if group.FrameContentSequence[0].InStackPositionNumber == 4:
+            place = group.PlanePositionSequence[0]
+            place.ImagePositionPatient = list(np.array(place.ImagePositionPatient) + NORMAL)
+    del header.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
+    header.save_as(file)
+    return Reading(irregular="resample")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (in_two_files, "its slices are frames of several files"),
+        (without_positions, "its frames have no positions of their own"),
+        (at_uneven_distances, "its slices were resampled to even distances"),
+    ],
+)
+def test_what_a_segmentation_cannot_refer_to_is_refused_with_the_reason(
+    tmp_path: Path, one: FileDataset, make: Callable[[Path, FileDataset], Reading], reason: str
+) -> None:
+    reading = make(tmp_path / "e", one)
+    assert read_series(tmp_path / "e", reading=reading).array_zyx.shape[1:] == (6, 8)
+    with pytest.raises(DataError, match=rf"e: {reason}.*; a DICOM segmentation needs .*; set eval\.dicom_seg: false$"):
+        read_source_images(tmp_path / "e", reading)
 
 
 @pytest.fixture(params=["siemens_dwi_0.dcm.gz", "siemens_dwi_1000.dcm.gz"])

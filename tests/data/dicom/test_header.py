@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from sam2ft.core.errors import DataError
 from sam2ft.data.dicom.header import guarded, number, numbers, text
 from sam2ft.data.dicom.relaxometry_series import read_echoes, read_spin_locks
-from sam2ft.data.dicom.series import read_headers, read_series
+from sam2ft.data.dicom.series import read_series, read_source_images
 
 Writer = Callable[..., Path]
 
@@ -159,7 +159,7 @@ def test_damaged_files_raise_nothing_but_a_data_error_of_one_line(
         for path, content in made.items():
             path.write_bytes(content)
         _damage(rng.choice(sorted(made)), rng)
-        for read in (read_series, read_headers, read_echoes, lambda folder: read_spin_locks(folder, (0.0,))):
+        for read in (read_series, read_source_images, read_echoes, lambda folder: read_spin_locks(folder, (0.0,))):
             refusal = _refusal(read, tmp_path / "s")
             assert "\n" not in refusal
             assert refusal == "" or str(tmp_path) in refusal

@@ -12,7 +12,7 @@ from sam2ft.config.load_dataset import load_dataset
 from sam2ft.config.schema.dataset import Reading
 from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
-from sam2ft.data.dicom.segmentation import write_segmentation
+from sam2ft.data.export.source_series import write_segmentation
 from sam2ft.data.images.volumes import write_nifti
 from sam2ft.data.prepare.prepare import prepare_dataset
 from sam2ft.data.store.store import Store

@@ -240,6 +240,12 @@ def test_predictions_follow_a_resampled_series_as_masks_do(
         found = score_store(predictions, store.path, out=tmp_path / "out")
         assert {row["dice"] for row in found.tables["volume"]} == {1.0}
         assert note in capsys.readouterr().err
+    # Predicted from an export of the store (`sam2ft export`): dataset.json, which nnU-Net copies, says so.
+    write_nifti(tmp_path / "nnunet" / "anna.nii.gz", even, record.geometry)
+    (tmp_path / "nnunet" / "dataset.json").write_text('{"sam2ft": {"dataset": "toy"}}')
+    found = score_store(tmp_path / "nnunet", store.path, out=tmp_path / "out")
+    assert {row["dice"] for row in found.tables["volume"]} == {1.0}
+    assert "prediction from an export of sam2ft: it lies on the even slices" in capsys.readouterr().err
     # A folder of predictions beside another scoring is not that of an evaluation.
     (tmp_path / "runs" / "config.yaml").unlink()
     score_store(tmp_path / "runs" / "predictions", store.path, out=tmp_path / "out")

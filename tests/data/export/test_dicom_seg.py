@@ -17,8 +17,9 @@ from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import ConfigError, DataError
 from sam2ft.core.files import read_json
 from sam2ft.core.geometry import Geometry
-from sam2ft.data.dicom import segmentation
-from sam2ft.data.dicom.segmentation import refuse_without_highdicom, source_series, write_segmentation
+from sam2ft.data.export import dicom_seg
+from sam2ft.data.export.dicom_seg import refuse_without_highdicom
+from sam2ft.data.export.source_series import source_series, write_segmentation
 from sam2ft.data.images.grids import Volume, on_grid
 from sam2ft.data.images.volumes import read_volume, write_nifti
 from sam2ft.data.masks.layers import Meaning
@@ -231,7 +232,7 @@ def test_a_store_that_does_not_know_its_images_says_so_and_is_prepared_again(sto
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_without_highdicom()
-    monkeypatch.setattr(segmentation, "find_spec", lambda name: None)
+    monkeypatch.setattr(dicom_seg, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"eval\.dicom_seg: needs the package highdicom"):
         refuse_without_highdicom()
 
@@ -256,14 +257,62 @@ def test_a_store_with_other_slices_than_the_series_gives_the_same_segmentation(
     assert first.SOPInstanceUID == second.SOPInstanceUID
 
 
-@pytest.mark.parametrize("keyword", ["FrameOfReferenceUID", "StudyInstanceUID"])
+def drop(*keywords: str) -> Any:
+    def change(header: pydicom.Dataset) -> None:
+        for keyword in keywords:
+            delattr(header, keyword)
+
+    return change
+
+
+def empty(keyword: str) -> Any:
+    return lambda header: setattr(header, keyword, "")
+
+
+def one_identity(header: pydicom.Dataset) -> None:
+    header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+
+
+def private_class(header: pydicom.Dataset) -> None:
+    header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = "1.3.46.670589.11.0.0.12.1"
+
+
+LACKING = [
+    (drop("FrameOfReferenceUID"), "without FrameOfReferenceUID in its DICOM series"),
+    (drop("StudyInstanceUID"), "without StudyInstanceUID in its DICOM series"),
+    (empty("StudyInstanceUID"), "without StudyInstanceUID in its DICOM series"),
+    (drop("FrameOfReferenceUID", "StudyInstanceUID"), "without FrameOfReferenceUID and StudyInstanceUID in its"),
+    (one_identity, "with one SOPInstanceUID for several images of its DICOM series"),
+    (private_class, "with a private SOPClassUID in its DICOM series"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), LACKING)
 def test_a_series_without_what_a_study_needs_is_refused_by_the_name_of_its_volume(
-    store: Store, tmp_path: Path, keyword: str
+    store: Store, tmp_path: Path, change: Any, message: str
 ) -> None:
     (record,) = store.volumes
     for path in source_series(record).iterdir():
         header = pydicom.dcmread(path)
-        delattr(header, keyword)
+        change(header)
         header.save_as(path, enforce_file_format=True)
-    with pytest.raises(DataError, match=r"^toy/a/image: without FrameOfReferenceUID and StudyInstanceUID in its DICOM"):
+    with pytest.raises(DataError, match=rf"^toy/a/image: {message}.* no segmentation can be added to the study$"):
         write_segmentation(tmp_path / "a.dcm", prediction(), store.labels, record, "x")
+
+
+@pytest.mark.parametrize("emptied", [("SOPClassUID",), ("SOPInstanceUID",), ("SOPClassUID", "SOPInstanceUID")])
+def test_identities_that_only_the_meta_information_of_a_file_has_are_taken_from_there(
+    store: Store, tmp_path: Path, emptied: tuple[str, ...]
+) -> None:
+    (record,) = store.volumes
+    write_segmentation(tmp_path / "a.dcm", prediction(), store.labels, record, "x")
+    for path in source_series(record).iterdir():
+        header = pydicom.dcmread(path)
+        for keyword in emptied:
+            setattr(header, keyword, "")
+        header.save_as(path)
+    write_segmentation(tmp_path / "b.dcm", prediction(), store.labels, record, "x")
+    first, second = (pydicom.dcmread(tmp_path / name) for name in ("a.dcm", "b.dcm"))
+    assert first.PixelData == second.PixelData
+    for one, other in zip(first.PerFrameFunctionalGroupsSequence, second.PerFrameFunctionalGroupsSequence, strict=True):
+        assert one.DerivationImageSequence == other.DerivationImageSequence
