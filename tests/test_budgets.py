@@ -35,6 +35,7 @@ SMALL: dict[str, str] = {
     "core/quiet.py": "used by prepare and by every reader of images",
     "core/grouping.py": "used by statistics and report",
     "data/dicom/modality.py": "read with a store too, without pydicom",
+    "data/store/array_files.py": "bytes of a file, beside the writer of the store",
     "data/store/mask_facts.py": "pure functions, beside the writer of files",
     "evaluation/prediction/composition.py": ONE_IDEA,
     "evaluation/shared_volume.py": ONE_IDEA,
