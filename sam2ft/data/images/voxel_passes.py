@@ -30,8 +30,8 @@ def planes(array: Array, *others: Array) -> Iterator[tuple[Array, ...]]:
     yield from zip(*(np.moveaxis(one, axis, 0) for one in (array, *others)), strict=True)
 
 
-def whole_histogram(values: Array) -> npt.NDArray[np.int64] | None:
-    """Number of each integer from the least to the largest; None: no integers, or they spread over 65536 or more."""
+def whole_histogram(values: Array) -> tuple[int, npt.NDArray[np.int64]] | None:
+    """(the least integer, the number of it and of each one above it); None: no integers, or too wide a range."""
     if values.dtype.kind not in "iu" or values.dtype == np.uint64:
         return None
     low, high = int(values.min()), int(values.max())
@@ -40,7 +40,7 @@ def whole_histogram(values: Array) -> npt.NDArray[np.int64] | None:
     counts = np.zeros(high - low + 1, dtype=np.int64)
     for (plane,) in planes(values):
         counts += np.bincount(np.subtract(plane, low, dtype=np.intp).ravel(), minlength=len(counts))
-    return counts
+    return low, counts
 
 
 def counts_of(labels: Array) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:

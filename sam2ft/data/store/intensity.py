@@ -59,8 +59,9 @@ def _percentiles(values: npt.NDArray[Any], percentages: tuple[float, float]) -> 
     ranks = sorted({rank for place in places for rank in (int(place), min(int(place) + 1, values.size - 1))})
     if values.dtype == np.float32:
         at = dict(zip(ranks, _order_statistics(values, ranks), strict=True))
-    elif (counts := whole_histogram(values)) is not None:
-        found = np.searchsorted(np.cumsum(counts), ranks, side="right") + int(values.min())
+    elif (counted := whole_histogram(values)) is not None:
+        lowest, counts = counted
+        found = np.searchsorted(np.cumsum(counts), ranks, side="right") + lowest
         at = dict(zip(ranks, found.tolist(), strict=True))
     else:
         low, high = np.percentile(values, percentages)
