@@ -26,7 +26,7 @@ def planes(array: Array, *others: Array) -> Iterator[tuple[Array, ...]]:
             tuple(one[start : start + _ROW] for one in (array, *others)) for start in range(0, array.size, _ROW)
         )
         return
-    axis = int(np.argmax(np.abs(array.strides)))
+    axis = max(range(array.ndim), key=lambda one: (array.shape[one] > 1, abs(array.strides[one])))
     yield from zip(*(np.moveaxis(one, axis, 0) for one in (array, *others)), strict=True)
 
 
@@ -69,7 +69,7 @@ def by_table(indices: Array, table: Array) -> Array:
 
 def exact_uint16(values: Array) -> npt.NDArray[np.uint16] | None:
     """Float values as uint16, C-ordered, if every one is exactly such a number; else None."""
-    if not values.size or not (values.min() >= 0 and values.max() <= np.iinfo(np.uint16).max):
+    if not values.size or not (float(values.min()) >= 0 and float(values.max()) <= np.iinfo(np.uint16).max):
         return None
     found = np.empty(values.shape, dtype=np.uint16)
     for plane, target in planes(values, found):
