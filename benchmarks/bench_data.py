@@ -136,7 +136,8 @@ def say_start(repeat: int) -> None:
         "import sys, time; a = time.process_time(); import sam2ft.data.prepare.prepare; "
         "print(time.process_time() - a, len(sys.modules))"
     )
-    found = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() for _ in range(repeat)]
+    command = [sys.executable, "-c", code]
+    found = [subprocess.check_output(command, text=True).split() for _ in range(repeat)]
     say(f"import of prepare: {min(float(one[0]) for one in found):.2f} s of CPU, {found[0][1]} modules")
 
 

@@ -81,7 +81,7 @@ def _plain_frame(whole: Dataset, syntax: UID, frame: int | None) -> npt.NDArray[
     size, frames = rows * columns * bits // _BYTE, int(whole.get("NumberOfFrames") or 1)
     if (frame is None and frames != 1) or element.length not in (size * frames, size * frames + size * frames % 2):
         return None
-    with Path(str(whole.filename)).open("rb") as stream:  # type: ignore[attr-defined]  # of a file
+    with Path(str(whole.filename)).open("rb") as stream:
         stream.seek(element.value_tell + (frame or 0) * size)
         stored = np.fromfile(stream, np.dtype(f"<{'i' if signed else 'u'}{bits // _BYTE}"), rows * columns)
     if len(stored) != rows * columns:

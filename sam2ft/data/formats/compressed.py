@@ -82,7 +82,7 @@ def decompressing(stream: IO[bytes], encoding: str) -> IO[bytes]:
     if encoding == "zlib":
         return _Zlib(stream)  # type: ignore[return-value]  # is a binary stream
     if encoding == "gzip":
-        return io.BufferedReader(_Gzip(stream), CHUNK)
+        return io.BufferedReader(_Gzip(stream), CHUNK)  # type: ignore[type-var]  # is a raw stream
     return _Bzip2(stream) if encoding == "bzip2" else stream  # type: ignore[return-value]  # is a binary stream
 
 
@@ -118,7 +118,11 @@ class _Gzip(io.RawIOBase):
             self._between = False
             self._given = self._member.unconsumed_tail
             if self._member.eof:
-                self._given, self._member, self._between = self._member.unused_data, zlib.decompressobj(_GZIP_BITS), True
+                self._given, self._member, self._between = (
+                    self._member.unused_data,
+                    zlib.decompressobj(_GZIP_BITS),
+                    True,
+                )
             if found:
                 buffer[: len(found)] = found
                 return len(found)

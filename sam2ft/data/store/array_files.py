@@ -28,7 +28,7 @@ def write_npy(stream: IO[bytes], array: npt.NDArray[Any]) -> str:
     header = BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     parts = [header.getbuffer()]
-    contents = memoryview(array.reshape(-1).view(np.uint8))
+    contents = array.reshape(-1).view(np.uint8).data
     parts += [contents[start : start + _CHUNK] for start in range(0, len(contents), _CHUNK)]
     for part in parts:  # hashed while it is in the cache of the processor
         digest.update(part)

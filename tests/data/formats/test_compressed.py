@@ -1,4 +1,4 @@
-"""Decompression: what the standard library's own reader of gzip gives, whatever the members, the reads and the damage."""
+"""Decompression of gzip: what the standard library's own reader gives, whatever the members, reads and damage."""
 
 import gzip
 import io
@@ -25,7 +25,9 @@ def parts(seed: int) -> list[bytes]:
 
 def members(seed: int, padding: bytes = b"") -> bytes:
     levels = np.random.default_rng(seed).integers(0, 10, 5)
-    return padding.join(gzip.compress(one, int(level)) for one, level in zip(parts(seed), levels, strict=True)) + padding
+    return (
+        padding.join(gzip.compress(one, int(level)) for one, level in zip(parts(seed), levels, strict=True)) + padding
+    )
 
 
 class Dripping(io.RawIOBase):
