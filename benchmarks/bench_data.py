@@ -10,7 +10,6 @@ included. `--memory`: peak of a new process above its start, per voxel.
 
 import argparse
 import json
-import resource
 import shutil
 import statistics
 import subprocess
@@ -125,9 +124,14 @@ def say_peak(dataset: Path) -> None:
 
     # A child inherits the peak of its parent (Linux), which this resets.
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak_bytes()
     our_prepare(dataset)
-    print(json.dumps({"bytes": 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)}))
+    print(json.dumps({"bytes": _peak_bytes() - before}))
+
+
+def _peak_bytes() -> int:
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
 def say_start(repeat: int) -> None:
