@@ -58,15 +58,15 @@ class Stopwatch(NamedTuple):
 def throughput_line(name: str, peer: Sequence[Stopwatch], ours: Sequence[Stopwatch], num_slices: int) -> str:
     """Slices per second of both (wall time), and how much faster ours is in wall and in CPU time."""
     rates = [num_slices / statistics.median(each.wall_s for each in side) for side in (peer, ours)]
-    wall = _spread([a.wall_s / b.wall_s for a, b in zip(peer, ours, strict=True)])
-    cpu = _spread([a.cpu_s / b.cpu_s for a, b in zip(peer, ours, strict=True)])
+    wall = spread([a.wall_s / b.wall_s for a, b in zip(peer, ours, strict=True)])
+    cpu = spread([a.cpu_s / b.cpu_s for a, b in zip(peer, ours, strict=True)])
     return (
         f"{name:32} plain {rates[0]:7.3f}   sam2ft {rates[1]:7.3f} slices/s   ratio {wall}, of CPU seconds {cpu}"
         f"   n {len(ours)}"
     )
 
 
-def _spread(ratios: Sequence[float]) -> str:
+def spread(ratios: Sequence[float]) -> str:
     """Median and quartiles of the ratios of neighbouring repetitions."""
     ordered = sorted(ratios)
     low, high = ordered[len(ordered) // 4], ordered[(3 * len(ordered)) // 4]

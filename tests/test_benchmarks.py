@@ -16,6 +16,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
     [
         ("bench_training_step.py", "nano-256 bf16 against plain fp32"),
         ("bench_memory.py", "nano-256"),
+        ("bench_data.py", "prepare against SimpleITK"),
         ("bench_loader.py", "nano-256  2 workers"),
         ("bench_aggregate.py", "sam2ft, one new run"),
         ("bench_evaluation.py", "of the time inside encoder and decoder"),

@@ -36,6 +36,7 @@ SMALL: dict[str, str] = {
     "core/grouping.py": "used by statistics and report",
     "data/dicom/modality.py": "read with a store too, without pydicom",
     "data/splits/given.py": "what the sources say of splits, beside what is drawn",
+    "data/store/array_files.py": "bytes of a file, beside the writer of the store",
     "data/store/mask_facts.py": "pure functions, beside the writer of files",
     "evaluation/prediction/composition.py": ONE_IDEA,
     "evaluation/shared_volume.py": ONE_IDEA,

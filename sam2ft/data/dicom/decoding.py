@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import pixel_array
@@ -20,8 +21,10 @@ from pydicom.uid import (
     HTJ2K,
     JPEG2000,
     UID,
+    ExplicitVRLittleEndian,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
     JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
@@ -39,6 +42,7 @@ _DESCRIBE_PIXELS = (
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
 )
 _BYTE = 8
+_AS_IN_MEMORY = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 
 
 def stored_integers(header: Dataset, part: Part | None = None) -> npt.NDArray[Any]:
@@ -58,9 +62,41 @@ def stored_integers(header: Dataset, part: Part | None = None) -> npt.NDArray[An
         stored = _by_gdcm(whole, syntax, frame or 0)
     elif syntax in _AS_JPEG_2000:
         stored = pixel_array(_named(whole, JPEG2000), index=frame)
+    elif (plain := _plain_frame(whole, syntax, frame)) is not None:
+        stored = plain
     else:
         stored = pixel_array(whole, index=frame)  # the attribute would keep a copy in the header
     return stored if part is None or part.tiles is None else _tile(stored, part.index, part.tiles)
+
+
+def _plain_frame(whole: Dataset, syntax: UID, frame: int | None) -> npt.NDArray[Any] | None:
+    """One frame of pixel data that lie in the file as they do in memory, and that were not read with the header.
+
+    None: they do not, or their length is not the expected one: pydicom reads them, or says what is wrong. It parses the
+    element again and checks all of the header for each frame, which takes as long as reading the pixels.
+    """
+    element = whole.get_item("PixelData", keep_deferred=True)
+    if syntax not in _AS_IN_MEMORY or not isinstance(element, RawDataElement) or element.value is not None:
+        return None
+    described = [whole.get(keyword) for keyword in _DESCRIBE_PIXELS if keyword != "PhotometricInterpretation"]
+    rows, columns, samples, bits, used, _, signed = described
+    if not all(isinstance(value, int) for value in (rows, columns, samples, bits, used, signed)):
+        return None
+    grey = whole.get("PhotometricInterpretation") in ("MONOCHROME1", "MONOCHROME2")
+    if not grey or samples != 1 or bits not in (8, 16) or not 1 <= used <= bits or signed not in (0, 1):
+        return None
+    size, frames = rows * columns * bits // _BYTE, int(whole.get("NumberOfFrames") or 1)
+    if (frame is None and frames != 1) or element.length not in (size * frames, size * frames + size * frames % 2):
+        return None
+    with Path(str(whole.filename)).open("rb") as stream:
+        stream.seek(element.value_tell + (frame or 0) * size)
+        stored = np.fromfile(stream, np.dtype(f"<{'i' if signed else 'u'}{bits // _BYTE}"), rows * columns)
+    if len(stored) != rows * columns:
+        return None
+    if used < bits:  # what the bits above hold is not said: as pydicom, the sign comes from the highest used one
+        np.left_shift(stored, bits - used, out=stored)
+        np.right_shift(stored, bits - used, out=stored)
+    return stored.reshape(rows, columns)
 
 
 def _tile(mosaic: npt.NDArray[Any], index: int, tiles: int) -> npt.NDArray[Any]:

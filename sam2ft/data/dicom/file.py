@@ -1,6 +1,8 @@
 """Reading one DICOM file: its header, and the header values that give position and orientation of its image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +40,7 @@ _PROJECTIONS = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("1", "3.1", "6
 _PLACES = ("ImagePositionPatient", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 # Values of more bytes are read when they are asked for; the transfer syntax stands within the first ones of a file.
 _DEFERRED_ABOVE, _MOST_META = 1024, 1024
+_KEPT: ContextVar[dict[Path, pydicom.FileDataset] | None] = ContextVar("kept headers", default=None)
 TO_NIFTI = "convert it to NIfTI with dcm2niix and give the .nii.gz file instead"
 NO_IMAGE = (
     "is a DICOM segmentation (SEG), a mask and no image; give it as sources.masks, and the series that it was drawn on "
@@ -125,6 +128,32 @@ def header_of_any(path: Path) -> pydicom.Dataset:
             raise DataError(f"{path}: not a readable DICOM file ({reason_of(error)})") from None
 
 
+@contextmanager
+def headers_kept() -> Iterator[None]:
+    """Inside the block a header that `header_ahead` parsed is not parsed again by the next `read_header`, but by the
+    one after it: readers change the headers that they get."""
+    token = _KEPT.set({})
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
+def header_ahead(path: Path) -> pydicom.Dataset | None:
+    """The header of a file, for those who look before `read_header` does; None outside of `headers_kept`, and of a file
+    whose header cannot be read without its pixels (deflated).
+
+    Raises:
+        Exception: whatever pydicom raises on a damaged file.
+    """
+    kept = _KEPT.get()
+    if kept is None or (above := _deferred_above(path)) is None:
+        return None
+    if path not in kept:
+        kept[path] = pydicom.dcmread(path, force=True, defer_size=above)
+    return kept[path]
+
+
 def read_header(path: Path) -> pydicom.Dataset:
     """The header of a DICOM file; pixel data and other long values are read when they are asked for.
 
@@ -134,7 +163,8 @@ def read_header(path: Path) -> pydicom.Dataset:
     """
     with guarded(path):
         try:
-            header = pydicom.dcmread(path, force=True, defer_size=_deferred_above(path))
+            ahead = (_KEPT.get() or {}).pop(path, None)
+            header = pydicom.dcmread(path, force=True, defer_size=_deferred_above(path)) if ahead is None else ahead
         except DAMAGE as error:
             raise DataError(f"{path}: not a readable DICOM file ({reason_of(error)})") from None
         _name_transfer_syntax(header)

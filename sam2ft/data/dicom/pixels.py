@@ -85,9 +85,56 @@ def stacked_signals(
             padding_zyx[index] &= False if padding is None else padding
         elif padding is not None:
             stack[index, padding] = np.nan
-        if image.part is None:
-            del image.header.PixelData
+        _forget_pixels(image)
     return stack
+
+
+def _forget_pixels(image: DicomImage) -> None:
+    """Without the pixel data of all images in their headers, which were read from the file already."""
+    if image.part is None and image.header.get_item("PixelData", keep_deferred=True).value is not None:
+        del image.header.PixelData
+
+
+def series_values(images: Sequence[DicomImage], scales: Scales) -> npt.NDArray[np.int16] | Signals:
+    """The values of the images of a series, zyx: int16 where all are such whole numbers and none is padding, else as
+    `stacked_signals`. The values are the same; whole numbers need half of the memory and a fifth of the time.
+
+    Raises:
+        DataError: as `signals`.
+    """
+    if scales:
+        return stacked_signals(images, scales)
+    stack = np.empty((len(images), *images[0].size), dtype=np.int16)
+    for index, image in enumerate(images):
+        with naming(image.path), guarded(image.path):
+            values = _whole_values(image)
+        if values is None:
+            signals_zyx = np.empty(stack.shape, dtype=np.float32)
+            signals_zyx[:index] = stack[:index]
+            del stack
+            signals_zyx[index:] = stacked_signals(images[index:], scales)
+            return signals_zyx
+        stack[index] = values
+        _forget_pixels(image)
+    return stack
+
+
+def _whole_values(image: DicomImage) -> npt.NDArray[Any] | None:
+    """The values of an image if they are its stored integers plus a whole intercept, all fit in int16, and none is
+    padding; else None."""
+    header = image.header
+    slope, intercept = _rescale(header)
+    shown = text(header, "PhotometricInterpretation")
+    if slope != 1 or intercept != int(intercept) or shown != "MONOCHROME2" or header.get("ModalityLUTSequence"):
+        return None
+    stored = _stored(image)
+    if stored.dtype.kind not in "iu" or not stored.size:
+        return None
+    low, high, ends = int(stored.min()) + int(intercept), int(stored.max()) + int(intercept), np.iinfo(np.int16)
+    padding = _padding(header, stored)
+    if low < ends.min or high > ends.max or (padding is not None and padding.any()):
+        return None
+    return stored if intercept == 0 else stored.astype(np.int64) + int(intercept)
 
 
 def _stored(image: DicomImage) -> npt.NDArray[Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pydicom
 
 from sam2ft.config.schema.dataset import AS_IS, Reading
@@ -19,7 +20,7 @@ from sam2ft.data.dicom.choice import chosen_stack
 from sam2ft.data.dicom.file import DicomImage, Part
 from sam2ft.data.dicom.header import guarded, optional, text
 from sam2ft.data.dicom.modality import burned_in_fact, modality_fact
-from sam2ft.data.dicom.pixels import common_scale, mapped_unit, stacked_signals
+from sam2ft.data.dicom.pixels import common_scale, mapped_unit, series_values, stacked_signals
 from sam2ft.data.dicom.placement import Stack, evened, place
 from sam2ft.data.dicom.stacks import image_kinds
 from sam2ft.data.images.grids import Volume
@@ -50,9 +51,10 @@ def read_series(
     median_dz: bool = False,
     key: str = "series",
 ) -> Volume:
-    """The series in `folder` as float32 zyx with its geometry and the allowed fields per slice; NaN: padding.
+    """The series in `folder`, zyx, with its geometry and the allowed fields per slice.
 
-    `folder` may be a file of several images.
+    Its values are int16 or float32 with NaN for padding (pixels.series_values), those of a mask float32. `folder` may
+    be a file of several images.
 
     Args:
         keep: DICOM attributes to keep in addition to the allow-list (SeriesDescription, PatientAge, PatientSex,
@@ -70,10 +72,11 @@ def read_series(
     with guarded(folder):
         stack = _read_stack(folder, reading, median_dz=median_dz, key="" if labels else key)
         scales, scale_note = ({}, "") if labels else common_scale(folder, stack.images)
-        array = stacked_signals(stack.images, scales, labels=labels)
+        array: npt.NDArray[Any]
+        array = stacked_signals(stack.images, {}, labels=True) if labels else series_values(stack.images, scales)
         nearest: tuple[int, ...] | None = None
         if stack.irregular and not labels:
-            array, nearest = evened(array, stack.offsets_mm)
+            array, nearest = evened(array.astype(np.float32), stack.offsets_mm)
         fields, notes = _slice_fields(stack, nearest, keep)
         found = (*stack.notes, *([scale_note] if scale_note else []), *notes)
         if nearest is not None:

@@ -11,6 +11,7 @@ from pydicom.filereader import read_dataset
 
 from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
+from sam2ft.data.dicom.file import header_ahead
 from sam2ft.data.formats.compressed import refusing_damage
 from sam2ft.data.formats.picture_stack import is_stack
 from sam2ft.data.formats.readers import reader_of
@@ -70,6 +71,8 @@ def _dicom_size(path: Path) -> tuple[int, int]:
 
 
 def _dicom_header(path: Path) -> Any:
+    if (ahead := header_ahead(path)) is not None:
+        return ahead
     with path.open("rb") as stream:
         head = stream.read(132)
         meta = None

@@ -18,6 +18,7 @@ from sam2ft.core.given.wrong_kind import Wanted, there_is
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.parallel import parallel_map
 from sam2ft.core.quiet import quiet_readers
+from sam2ft.data.dicom.file import headers_kept
 from sam2ft.data.prepare.leaks import without_leaks
 from sam2ft.data.prepare.limits import GIB, limited, refuse_too_large
 from sam2ft.data.prepare.outcomes import (
@@ -280,7 +281,8 @@ def _prepare_one(
         if writer.is_finished(source.key, stamp, verify=options.verify):
             return VolumeOutcome(source.key, UNCHANGED)
         budget = config.reading.max_volume_gb * GIB
-        with _reading(source.image), limited(source.image, budget, 60 * options.minutes, own_process=options.isolated):
+        limits = limited(source.image, budget, 60 * options.minutes, own_process=options.isolated)
+        with _reading(source.image), limits, headers_kept():
             refuse_too_large(source.image, source.mask, source.maps.values(), budget, config.reading)
             for mask in source.masks.values():
                 refuse_too_large(source.image, mask, (), budget, config.reading)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from sam2ft.core.errors import DataError, listed
 from sam2ft.core.labels import LabelTable
 from sam2ft.data.images.grids import Segment, Volume
+from sam2ft.data.images.voxel_passes import by_table, counts_of, exact_uint16, planes
 
 MOST = np.iinfo(np.uint16).max
 # Values of a mask that were scaled or stored as floats are label ids within this distance.
@@ -54,6 +55,9 @@ def relabel(
         changes: value in the file -> label id, 0 to drop it; the value 0 stays 0.
         remedy: as in `relabelled_volume`.
 
+    Returns:
+        The mask itself where nothing changes.
+
     Raises:
         DataError: naming ids and voxel counts; when a value is not an integer >= 0, or is not in `changes`.
     """
@@ -67,10 +71,9 @@ def relabel(
         )
     target = np.zeros(max(counts) + 1, dtype=mask_dtype(labels))
     target[list(counts)] = [new_id[value] for value in counts]
-    changed = np.empty(values.shape, dtype=target.dtype)
-    for index, slice_yx in enumerate(values):  # numpy makes an 8-byte index of whatever it indexes with
-        changed[index] = target[slice_yx]
-    return changed
+    if target.dtype == values.dtype and values.flags.c_contiguous and all(new_id[value] == value for value in counts):
+        return values
+    return by_table(values, target)
 
 
 def whole_numbers(mask_zyx: npt.NDArray[Any], known: Mapping[int, int]) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
@@ -81,6 +84,8 @@ def whole_numbers(mask_zyx: npt.NDArray[Any], known: Mapping[int, int]) -> tuple
     """
     if mask_zyx.dtype.kind != "f":
         return (mask_zyx.astype(np.uint8) if mask_zyx.dtype.kind == "b" else mask_zyx), ()
+    if (exact := exact_uint16(mask_zyx)) is not None:
+        return exact, ()
     odd = sum(int(np.count_nonzero(~_is_whole(slice_yx, 1))) for slice_yx in mask_zyx)
     if not odd:
         return _rounded(mask_zyx, 1), ()
@@ -180,9 +185,9 @@ def _counts(mask_zyx: npt.NDArray[Any]) -> dict[int, int]:
     """Value -> number of voxels."""
     _refuse_outside(float(mask_zyx.min()), float(mask_zyx.max()))
     counts = np.zeros(int(mask_zyx.max()) + 1, dtype=np.int64)
-    for slice_yx in mask_zyx:
-        found = np.bincount(slice_yx.astype(np.int64).ravel())
-        counts[: len(found)] += found
+    for (plane,) in planes(mask_zyx):
+        values, numbers = counts_of(plane)
+        counts[values] += numbers
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
 
 

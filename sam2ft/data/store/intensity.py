@@ -3,7 +3,8 @@
 Voxels without a value (NaN, infinite: padding) never enter a window; they are 0 in the store.
 """
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,13 @@ import numpy.typing as npt
 
 from sam2ft.config.schema.dataset import Intensity
 from sam2ft.core.errors import DataError
+from sam2ft.data.images.voxel_passes import by_table, planes, whole_histogram
 from sam2ft.data.store.store import IMAGE_LEVELS
 
 _HALF = 1 << 16
 _SIGN = np.uint32(1 << 31)
-_PIECE = 1 << 20
+# Place of the upper half of a float32 (sign, exponent, 7 bits) in its two uint16.
+_UPPER = 1 if sys.byteorder == "little" else 0
 
 
 def intensity_window(image_zyx: npt.NDArray[Any], intensity: Intensity) -> tuple[float, float]:
@@ -27,13 +30,14 @@ def intensity_window(image_zyx: npt.NDArray[Any], intensity: Intensity) -> tuple
     finite = image_zyx if _all_finite(image_zyx) else image_zyx[np.isfinite(image_zyx)]
     if not finite.size:
         raise DataError(f"the image has no value: all {image_zyx.size} voxels are NaN, infinite or padding")
-    if (value := finite.min()) == finite.max():
-        raise DataError(f"the image is constant: every voxel is {float(value):g}")
+    lowest, highest = finite.min(), finite.max()
+    if lowest == highest:
+        raise DataError(f"the image is constant: every voxel is {float(lowest):g}")
     if intensity.window is not None:
         low, high = intensity.window
-        if float(finite.max()) <= low or float(value) >= high:
+        if float(highest) <= low or float(lowest) >= high:
             raise DataError(
-                f"the image spans {float(value):g} to {float(finite.max()):g}, all outside intensity.window "
+                f"the image spans {float(lowest):g} to {float(highest):g}, all outside intensity.window "
                 f"[{low:g}, {high:g}]; give a window in the unit of the images"
             )
         return low, high
@@ -50,13 +54,18 @@ def intensity_window(image_zyx: npt.NDArray[Any], intensity: Intensity) -> tuple
 
 
 def _percentiles(values: npt.NDArray[Any], percentages: tuple[float, float]) -> tuple[float, float]:
-    """`np.percentile` (linear), for float32 without its copy of all values, which is as large as the image."""
-    if values.dtype != np.float32 or not values.size:
-        low, high = np.percentile(values, percentages)
-        return float(low), float(high)
+    """`np.percentile` (linear), of integers and float32 by counting, without its copies of all values."""
     places = [percentage / 100 * (values.size - 1) for percentage in percentages]
     ranks = sorted({rank for place in places for rank in (int(place), min(int(place) + 1, values.size - 1))})
-    at = dict(zip(ranks, _order_statistics(values, ranks), strict=True))
+    if values.dtype == np.float32:
+        at = dict(zip(ranks, _order_statistics(values, ranks), strict=True))
+    elif (counted := whole_histogram(values)) is not None:
+        lowest, counts = counted
+        found = np.searchsorted(np.cumsum(counts), ranks, side="right") + lowest
+        at = dict(zip(ranks, found.tolist(), strict=True))
+    else:
+        low, high = np.percentile(values, percentages)
+        return float(low), float(high)
 
     def between(place: float) -> float:
         below, above = at[int(place)], at[min(int(place) + 1, values.size - 1)]
@@ -69,17 +78,19 @@ def _percentiles(values: npt.NDArray[Any], percentages: tuple[float, float]) -> 
 
 def _order_statistics(values: npt.NDArray[np.float32], ranks: Sequence[int]) -> list[np.float32]:
     """The values at 0-based ranks, by counting the upper and then the lower halves of their bits."""
-    counts = np.zeros(_HALF, np.int64)
-    for part in _pieces(values):
-        counts += np.bincount((_sortable(part) >> 16).ravel(), minlength=_HALF)
+    raw = np.zeros(_HALF, np.int64)
+    for (plane,) in planes(values):
+        raw += np.bincount(_upper_halves(np.ascontiguousarray(plane)), minlength=_HALF)
+    counts = raw[_IN_ORDER]
     ends = np.cumsum(counts)
     uppers = [int(upper) for upper in np.searchsorted(ends, ranks, side="right")]
     lower = {upper: np.zeros(_HALF, np.int64) for upper in uppers}
-    for part in _pieces(values):
-        keys = _sortable(part).ravel()
-        halves = keys >> 16
+    for (plane,) in planes(values):
+        flat = np.ascontiguousarray(plane).ravel()
+        halves = _upper_halves(flat)
         for upper in lower:
-            lower[upper] += np.bincount(keys[halves == upper] & (_HALF - 1), minlength=_HALF)
+            keys = _sortable(flat[halves == _IN_ORDER[upper]])
+            lower[upper] += np.bincount(keys & (_HALF - 1), minlength=_HALF)
     statistics = []
     for rank, upper in zip(ranks, uppers, strict=True):
         before = int(ends[upper] - counts[upper])
@@ -89,11 +100,12 @@ def _order_statistics(values: npt.NDArray[np.float32], ranks: Sequence[int]) -> 
     return statistics
 
 
-def _pieces(values: npt.NDArray[np.float32]) -> Iterable[npt.NDArray[np.float32]]:
-    """Slices of an image, or parts of a list of values: small enough to be copied."""
-    if values.ndim > 1:
-        return values
-    return (values[start : start + _PIECE] for start in range(0, len(values), _PIECE))
+def _upper_halves(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    return values.view(np.uint16).reshape(-1)[_UPPER::2]
+
+
+_IN_ORDER = np.concatenate([np.arange(_HALF - 1, _HALF // 2 - 1, -1), np.arange(_HALF // 2)])
+"""Upper halves of float32 in the order of their values: those with the sign bit first, the largest of them first."""
 
 
 def _sortable(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
@@ -111,7 +123,10 @@ def missing_values(image_zyx: npt.NDArray[Any]) -> tuple[str, ...]:
 
 
 def _all_finite(image_zyx: npt.NDArray[Any]) -> bool:
-    return image_zyx.dtype.kind != "f" or all(bool(np.isfinite(image_yx).all()) for image_yx in image_zyx)
+    if image_zyx.dtype.kind != "f" or not image_zyx.size:
+        return True
+    # NaN goes before all numbers in both.
+    return bool(np.isfinite(image_zyx.min()) and np.isfinite(image_zyx.max()))
 
 
 def to_uint16(image_zyx: npt.NDArray[Any], window: tuple[float, float]) -> npt.NDArray[np.uint16]:
@@ -119,13 +134,26 @@ def to_uint16(image_zyx: npt.NDArray[Any], window: tuple[float, float]) -> npt.N
 
     Voxels without a finite value become 0.
     """
-    low, high = window
+    if image_zyx.dtype.kind in "iu" and image_zyx.dtype.itemsize <= 2:
+        unsigned = np.dtype(f"u{image_zyx.dtype.itemsize}")
+        every = np.arange(np.iinfo(unsigned).max + 1).astype(unsigned).view(image_zyx.dtype)
+        return by_table(image_zyx.view(unsigned), _levels(every, window))
     levels = np.empty(image_zyx.shape, dtype=np.uint16)
-    for index, image_yx in enumerate(image_zyx):  # slice by slice: a float64 copy of the whole volume needs much memory
-        values = image_yx.astype(np.float64)
-        unit = np.clip((np.where(np.isfinite(values), values, low) - low) / (high - low), 0, 1)
-        levels[index] = np.round(unit * IMAGE_LEVELS).astype(np.uint16)
+    for plane, target in planes(image_zyx, levels):  # a float64 copy of the whole volume needs much memory
+        target[...] = _levels(plane, window)
     return levels
+
+
+def _levels(values: npt.NDArray[Any], window: tuple[float, float]) -> npt.NDArray[np.uint16]:
+    low, high = window
+    unit = values.astype(np.float64)
+    if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
+        unit[~finite] = low
+    unit -= low
+    unit /= high - low
+    np.clip(unit, 0, 1, out=unit)
+    unit *= IMAGE_LEVELS
+    return np.rint(unit, out=unit).astype(np.uint16)
 
 
 def unit_image(image_yx: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:

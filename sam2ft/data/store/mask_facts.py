@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2ft.data.images.maps import PreparedMap
+from sam2ft.data.images.voxel_passes import counts_of
 from sam2ft.data.store.store import Runs
 
 
@@ -26,7 +27,7 @@ def label_runs(mask_zyx: npt.NDArray[np.integer]) -> dict[int, Runs]:
     """Label id -> inclusive ranges (first, last) of the slices that contain it, for every label of the mask."""
     slices_of: dict[int, list[int]] = {}
     for index, mask_yx in enumerate(mask_zyx):
-        for label in np.flatnonzero(np.bincount(mask_yx.ravel())):
+        for label in counts_of(mask_yx)[0]:
             slices_of.setdefault(int(label), []).append(index)
     return {label: _runs(indices) for label, indices in sorted(slices_of.items()) if label}
 

@@ -30,6 +30,7 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.data.images.maps import PreparedMap
+from sam2ft.data.store.array_files import write_npy
 from sam2ft.data.store.covariates import Covariates, covariates_entry, covariates_of
 from sam2ft.data.store.folds import ENTRY as FOLDS
 from sam2ft.data.store.folds import Folds, folds_entry, folds_in
@@ -238,8 +239,8 @@ class StoreWriter:
         for kind, array in contents.items():
             path = array_path(self.folder, stem, kind)
             with replacing(path) as partial, partial.open("wb") as stream:
-                np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
-            digests[kind], sizes[kind] = sha256_file(path), path.stat().st_size
+                digests[kind] = write_npy(stream, array)
+            sizes[kind] = path.stat().st_size
         record = VolumeRecord(
             key=volume.key,
             split="",

@@ -1,5 +1,6 @@
 """Pixel data of every transfer syntax that is read have the values of an uncompressed twin."""
 
+import warnings
 from base64 import b85decode
 from collections.abc import Callable
 from importlib.resources import files
@@ -13,6 +14,7 @@ from pydicom.uid import (
     HTJ2K,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
@@ -24,7 +26,7 @@ from pydicom.uid import (
 
 from sam2ft.core.errors import DataError
 from sam2ft.data.dicom.decoding import stored_integers
-from sam2ft.data.dicom.file import Part
+from sam2ft.data.dicom.file import Part, read_header
 from sam2ft.data.dicom.series import read_series
 
 Writer = Callable[..., Path]
@@ -247,3 +249,63 @@ def test_damaged_high_throughput_jpeg_2000_is_refused(tmp_path: Path, write_seri
     header.save_as(path)
     with pytest.raises(DataError, match=r"001\.dcm: pixel data \(High-Throughput.*cannot be decoded.*dcm2niix"):
         read_series(path.parent)
+
+
+def written(path: Path, stored: np.ndarray, bits: int, *, implicit: bool) -> Path:
+    """A file whose unused bits hold anything."""
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.4", "1.2.3"
+    header = pydicom.dataset.FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    header.SOPClassUID, header.SOPInstanceUID = meta.MediaStorageSOPClassUID, "1.2.3"
+    header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
+    header.Rows, header.Columns = stored.shape[-2:]
+    if stored.ndim == 3:
+        header.NumberOfFrames = len(stored)
+    header.BitsAllocated, header.BitsStored, header.HighBit = 8 * stored.itemsize, bits, bits - 1
+    header.PixelRepresentation = int(stored.dtype.kind == "i")
+    data = stored.tobytes()
+    header.PixelData = data + b"\0" * (len(data) % 2)
+    header["PixelData"].VR = "OW" if stored.itemsize == 2 else "OB"
+    header.save_as(path, enforce_file_format=True)
+    return path
+
+
+PLAIN = [("<u2", 16), ("<i2", 16), ("<u2", 12), ("<i2", 12), ("<u2", 1), ("u1", 8), ("i1", 8), ("u1", 5)]
+
+
+@pytest.mark.parametrize("frames", [None, 3])
+@pytest.mark.parametrize("implicit", [False, True])
+@pytest.mark.parametrize(("dtype", "bits"), PLAIN)
+def test_plain_pixels_are_those_of_pydicom(
+    tmp_path: Path, dtype: str, bits: int, implicit: bool, frames: int | None
+) -> None:
+    shape = (41, 33) if frames is None else (frames, 41, 33)
+    stored = np.frombuffer(np.random.default_rng(bits).bytes(np.prod(shape) * np.dtype(dtype).itemsize), dtype)
+    path = written(tmp_path / "a.dcm", stored.reshape(shape), bits, implicit=implicit)
+    expected = pydicom.dcmread(path).pixel_array
+    header = read_header(path)
+    for index in [None] if frames is None else range(frames):
+        found = stored_integers(header, None if index is None else Part(header, index))
+        assert found.dtype == expected.dtype
+        assert np.array_equal(found, expected if index is None else expected[index])
+    assert header.get_item("PixelData", keep_deferred=True).value is None  # they were not read by pydicom
+
+
+@pytest.mark.parametrize("change", [{"Rows": 40}, {"Rows": 42}, {"NumberOfFrames": 2}, {"BitsAllocated": 32}])
+def test_plain_pixels_of_another_length_are_left_to_pydicom(tmp_path: Path, change: dict[str, int]) -> None:
+    stored = np.arange(41 * 33, dtype="<u2").reshape(41, 33)
+    path = written(tmp_path / "a.dcm", stored, 16, implicit=False)
+    header = pydicom.dcmread(path)
+    for keyword, value in change.items():
+        setattr(header, keyword, value)
+    header.save_as(path)
+    results = []
+    for read in (lambda: pydicom.dcmread(path).pixel_array, lambda: stored_integers(read_header(path))):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                results.append(read().tolist())
+            except Exception as error:  # noqa: BLE001  # whatever pydicom raises
+                results.append(str(error))
+    assert results[0] == results[1]

@@ -11,6 +11,7 @@ from pydicom.fileset import FileSet
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     ComputedRadiographyImageStorage,
+    DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForPresentation,
     ImplicitVRLittleEndian,
     RTDoseStorage,
@@ -20,8 +21,9 @@ from pydicom.uid import (
 )
 
 from sam2ft.core.errors import DataError
-from sam2ft.data.dicom.file import is_dicom
+from sam2ft.data.dicom.file import header_ahead, headers_kept, is_dicom, read_header
 from sam2ft.data.dicom.series import read_series
+from sam2ft.data.formats.declared_size import declared_size
 from sam2ft.data.images.volumes import read_volume
 
 Writer = Callable[..., Path]
@@ -195,3 +197,42 @@ def test_a_table_of_contents_alone_is_named(tmp_path: Path, write_series: Writer
     (tmp_path / "disc" / "DICOMDIR").rename(tmp_path / "alone" / "DICOMDIR")
     with pytest.raises(DataError, match="is a DICOMDIR, the table of contents of a disc or folder"):
         read_volume(tmp_path / "alone")
+
+
+def test_a_header_that_was_looked_at_is_parsed_once_and_handed_out_once(
+    tmp_path: Path, write_series: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_series(tmp_path / "s", count=1, shape=(30, 40)) / "001.dcm"
+    parsed, parse = [], pydicom.dcmread
+    monkeypatch.setattr(pydicom, "dcmread", lambda *args, **keys: parsed.append(args[0]) or parse(*args, **keys))
+    with headers_kept():
+        first = header_ahead(path)
+        assert header_ahead(path) is first
+        assert read_header(path) is first
+        assert parsed == [path]
+        del first.PixelData  # as readers do, to save memory
+        assert "PixelData" in read_header(path)
+    assert parsed == [path] * 2
+    assert header_ahead(path) is None
+
+
+def test_a_deflated_header_is_not_read_ahead(tmp_path: Path, write_series: Writer) -> None:
+    """Its file would be inflated whole, whatever its size."""
+    path = write_series(tmp_path / "s", count=1) / "001.dcm"
+    header = pydicom.dcmread(path)
+    header.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    header.save_as(path)
+    with headers_kept():
+        assert header_ahead(path) is None
+
+
+def test_a_preparation_parses_each_header_once(
+    tmp_path: Path, write_series: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_series(tmp_path / "s", count=4, shape=(30, 40))
+    parsed, parse = [], pydicom.dcmread
+    monkeypatch.setattr(pydicom, "dcmread", lambda *args, **keys: parsed.append(args[0]) or parse(*args, **keys))
+    with headers_kept():
+        assert declared_size(folder) == (4800, 9600)
+        read_series(folder)
+    assert sorted(parsed) == sorted(folder.iterdir())

@@ -1,5 +1,6 @@
 """Stored values become signals in one place: rescale, Modality LUT, padding, MONOCHROME1, Philips' private scale."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ImplicitVRLittleEndian
 
+from sam2ft.config.schema.dataset import AS_IS
 from sam2ft.core.errors import DataError
+from sam2ft.data.dicom.pixels import stacked_signals
 from sam2ft.data.dicom.relaxometry_series import read_echoes
-from sam2ft.data.dicom.series import read_series
+from sam2ft.data.dicom.series import read_series, read_slices
 
 Writer = Callable[..., Path]
 Change = Callable[[FileDataset, int], None]
@@ -293,3 +296,50 @@ def test_pixels_of_another_shape_than_rows_and_columns_are_refused(tmp_path: Pat
         header.save_as(path)
     with pytest.raises(DataError, match=r"\.dcm: pixel data"):
         read_series(folder)
+
+
+LARGE = (24, 40)  # above 1 KB, so that pixels are not read with the header
+KINDS = {
+    "plain": {},
+    "intercept": {"RescaleSlope": 1, "RescaleIntercept": -1024},
+    "padding that no voxel has": {"PixelPaddingValue": 63000},
+    "slope": {"RescaleSlope": 2, "RescaleIntercept": 0},
+    "part of an intercept": {"RescaleSlope": 1, "RescaleIntercept": 0.5},
+    "padding": {"PixelPaddingValue": 7},
+    "MONOCHROME1": {"PhotometricInterpretation": "MONOCHROME1"},
+    "below int16": {"RescaleSlope": 1, "RescaleIntercept": -32769},
+    "above int16": {"RescaleSlope": 1, "RescaleIntercept": 32000},
+}
+WHOLE = ("plain", "intercept", "padding that no voxel has")
+
+
+@pytest.mark.parametrize("only", [None, 0, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_are_the_same_as_whole_numbers_and_as_floats(
+    tmp_path: Path, write_series: Writer, kind: str, only: int | None
+) -> None:
+    """`only`: the attributes are in one slice alone."""
+
+    def change(header: FileDataset, z: int) -> None:
+        values = np.random.default_rng(z).integers(0, 4000, LARGE)
+        values[0, :3] = 0, 7, 3999
+        with_pixels(values, **(KINDS[kind] if only in (None, z) else {}))(header, z)
+
+    folder = write_series(tmp_path / "s", shape=LARGE, change=change)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = stacked_signals(read_slices(folder), {})
+    found = read_series(folder).array_zyx
+    assert found.dtype == (np.int16 if kind in WHOLE else np.float32)
+    assert np.array_equal(found, expected, equal_nan=True)
+    assert np.isnan(expected).any() == (kind == "padding")
+
+
+def test_a_series_without_even_distances_is_resampled_as_floats(tmp_path: Path, write_series: Writer) -> None:
+    def change(header: FileDataset, z: int) -> None:
+        header.ImagePositionPatient = [0, 0, [0.0, 2.0, 4.0, 7.0][z]]
+
+    folder = write_series(tmp_path / "s", count=4, change=change)
+    found = read_series(folder, reading=AS_IS.model_copy(update={"irregular": "resample"})).array_zyx
+    assert found.dtype == np.float32
+    assert found[1, 0, 0] == pytest.approx(100 * 7 / 3 / 2)

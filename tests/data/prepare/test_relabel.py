@@ -162,3 +162,22 @@ def test_given_ids_of_a_mask_divided_by_255_are_its_ids() -> None:
 def test_a_label_without_an_id_is_refused() -> None:
     with pytest.raises(DataError, match=r"2 voxels with a label have no id of an instance; .* set instances\.source"):
         given_ids(np.array([[[0, 0, 0, 1]]]), np.array([[[0, 1, 1, 1]]], dtype=np.uint8), {1: 1})
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int64, np.uint64, np.float32, np.float64])
+@pytest.mark.parametrize("seed", range(4))
+def test_relabelling_is_that_of_each_voxel_by_itself(seed: int, dtype: type) -> None:
+    rng = np.random.default_rng(seed)
+    changes = {1: 1, 2: 2, 5: [5, 1, 0, 2][seed], 7: 2}
+    mask = np.repeat(rng.choice([0, 1, 2, 5, 7] if seed else [0, 1, 2], 60), 14).reshape(6, 10, 14).astype(dtype)
+    expected = np.vectorize(lambda value: {**changes, 0: 0}[int(value)])(mask)
+    for view in (mask, np.asfortranarray(mask), mask[:, ::-1]):
+        found = relabel(view, TABLE, changes)
+        assert found.dtype == np.uint8
+        assert np.array_equal(found, expected[:, ::-1] if view.strides[1] < 0 else expected)
+
+
+def test_a_mask_that_needs_no_change_is_not_copied() -> None:
+    mask = np.array([[[0, 1, 2]]], np.uint8)
+    assert relabel(mask, TABLE, SAME) is mask
+    assert relabel(mask, TABLE, {1: 2, 2: 1}) is not mask

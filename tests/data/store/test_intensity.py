@@ -84,3 +84,67 @@ def test_percentiles_of_float32_are_those_of_numpy_to_the_bit(seed: int, percent
     ]
     for values in [one.astype(np.float32) for one in kinds] + [kinds[0].astype(np.float32).ravel()]:
         assert _percentiles(values, percentages) == tuple(float(edge) for edge in np.percentile(values, percentages))
+
+
+def old_levels(image: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """Levels as version 0.1.0 computed them, of the whole image at once."""
+    low, high = window
+    values = image.astype(np.float64)
+    unit = np.clip((np.where(np.isfinite(values), values, low) - low) / (high - low), 0, 1)
+    return np.round(unit * 65535).astype(np.uint16)
+
+
+DTYPES = [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.float32, np.float64]
+
+
+def random_image(dtype: type, seed: int) -> np.ndarray:
+    """Noise with air, of which every second image is 0 in many voxels, in one of three orders of axes."""
+    rng = np.random.default_rng(seed)
+    scale = 30 if np.dtype(dtype).itemsize == 1 else 700
+    values = rng.gamma(2, scale / 4, (6, 10, 14)) - (0 if np.dtype(dtype).kind == "u" else scale / 3)
+    values[rng.random(values.shape) < 0.4 * (seed % 2)] = 0
+    values = np.clip(values, 0 if np.dtype(dtype).kind == "u" else -128, 120 if scale == 30 else 1e9).astype(dtype)
+    return [values, np.asfortranarray(values), values.transpose(1, 2, 0)][seed % 3]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("percentages", [(0.5, 99.5), (0.0, 100.0), (1.3, 97.9)])
+def test_windows_and_levels_are_those_of_the_plain_definition(
+    percentages: tuple[float, float], seed: int, dtype: type
+) -> None:
+    image = random_image(dtype, seed)
+    window = intensity_window(image, Intensity(clip_percentiles=percentages))
+    exact = np.percentile(image.astype(np.float64), percentages) if dtype != np.float32 else window
+    assert window == (float(exact[0]), float(exact[1]))
+    levels = to_uint16(image, window)
+    assert levels.dtype == np.uint16
+    assert np.array_equal(levels, old_levels(image, window))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("seed", range(6))
+def test_levels_of_voxels_without_a_value_are_those_of_the_plain_definition(seed: int, dtype: type) -> None:
+    image = random_image(dtype, seed)
+    image[np.random.default_rng(seed).random(image.shape) < 0.1] = [np.nan, np.inf, -np.inf][seed % 3]
+    window = intensity_window(image, Intensity())
+    assert window == intensity_window(image[np.isfinite(image)], Intensity())
+    assert np.array_equal(to_uint16(image, window), old_levels(image, window))
+
+
+def test_neighbouring_ranks_of_16_bit_may_be_further_apart_than_16_bit() -> None:
+    """`np.percentile` of int16 overflows there: 32767.5."""
+    image = np.array([[[-32768] * 10 + [32767] * 10]], dtype=np.int16)
+    window = intensity_window(image, Intensity(clip_percentiles=(50, 100)))
+    assert window == (-0.5, 32767)
+
+
+@pytest.mark.parametrize("chosen", [{"zscore": (-2.0, 2.0)}, {"window": (-50.0, 80.0)}, {}])
+@pytest.mark.parametrize("seed", range(3))
+def test_whole_numbers_have_one_window_whatever_their_type(seed: int, chosen: dict[str, tuple[float, float]]) -> None:
+    """A DICOM series is int16 or float32, as its header allows."""
+    image = random_image(np.int16, seed)
+    windows = {intensity_window(image.astype(dtype), Intensity(**chosen)) for dtype in (np.int16, np.int32, np.float32)}
+    assert len(windows) == 1
+    levels = [to_uint16(image.astype(dtype), *windows) for dtype in (np.int16, np.int32, np.float32)]
+    assert all(np.array_equal(levels[0], other) for other in levels)
