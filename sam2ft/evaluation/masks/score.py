@@ -170,6 +170,7 @@ def _masks_of_store(store: Store, record: VolumeRecord, prediction: Path, scorin
         slices,
         reference_instances_zyx=store.instances(record.key),
         instances_min_mm3=record.instances_min_mm3,
+        labelled=record.labelled,
     )
     return _Masks(predicted, reference, scene, mask, notes)
 
