@@ -294,8 +294,8 @@ class DatasetFile(Reading):
     )
     labelled: DrawnLabels | Mapping[str, DrawnLabels] | None = plain(
         None,
-        "labels that were drawn, by id or name: of all volumes, or {subject: [femur]} of some, where other subjects have "
-        "all; labels that were not drawn count neither as absent nor as spurious; null: all",
+        "labels that were drawn, by id or name: of all volumes, or {subject: [femur]} of some subjects, where others "
+        "have all; labels that were not drawn count neither as absent nor as spurious; null: all",
     )
     instances: GivenInstances = section(GivenInstances, "what an instance of a label is")
     intensity: Intensity = section(Intensity, "how intensities are scaled to [0, 1]")

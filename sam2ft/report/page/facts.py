@@ -60,6 +60,7 @@ def _runs(count: int) -> str:
 def _data_facts(experiments: Sequence[Experiment]) -> Facts:
     """Current counts of the stores; for a store that cannot be opened, the error."""
     from sam2ft.data.images.slice_axis import plane_of
+    from sam2ft.data.store.drawn_labels import partly_drawn
     from sam2ft.data.store.split import SPLITS
     from sam2ft.data.store.store import Store
 
@@ -78,6 +79,8 @@ def _data_facts(experiments: Sequence[Experiment]) -> Facts:
         slices = ", ".join(f"{plane} {count}" for plane, count in sorted(planes.items()))
         rows += [(name, str(source.store)), ("subjects", counts), ("planes of the slices", slices)]
         rows += [("labels", store.labels.describe())]
+        if partly := partly_drawn(store.volumes, store.labels):
+            rows.append(("labelled in part", ", ".join(one.words for one in partly)))
     return Facts("Data", tuple(rows))
 
 

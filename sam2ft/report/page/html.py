@@ -14,6 +14,7 @@ from sam2ft.config.schema.evaluation import protocol_headline
 from sam2ft.config.sweep.names import short_names
 from sam2ft.pictures.overlay import ERRORS
 from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow, short_value, value_text
+from sam2ft.report.comparison.drawn import drawn_sentence
 from sam2ft.report.comparison.improvement import Improvement
 from sam2ft.report.comparison.number_text import (
     MEASURE_WORDS,
@@ -161,6 +162,7 @@ def _filters() -> dict[str, Callable[..., object]]:
         "short_value": short_value,
         "link": link,
         "breakable": breakable,
+        "drawn_sentence": drawn_sentence,
     }
 
 
