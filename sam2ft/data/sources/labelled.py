@@ -34,7 +34,8 @@ def with_labelled(config: DatasetConfig, rows: Sequence[VolumeFiles]) -> list[Vo
             ids = config.labels.ids_meant(row.labelled)
         except DataError as error:
             # A wrong line of a table is the problem of its volume alone.
-            found.append(replace(row, labelled=None, problem=row.problem or f"{row.image}: labelled: {error}"))
+            where = f"{config.sources.images if config.sources.is_table else 'sources.layout'}: labelled of {row.image}"
+            found.append(replace(row, labelled=None, problem=row.problem or f"{where}: {error}"))
             continue
         if row.key.subject in of_subjects and ids != of_file:
             raise DataError(
