@@ -39,8 +39,8 @@ def with_labelled(config: DatasetConfig, rows: Sequence[VolumeFiles]) -> list[Vo
             continue
         if row.key.subject in of_subjects and ids != of_file:
             raise DataError(
-                f"labelled.{row.key.subject}: the dataset file and its sources ({row.image}) name different labels; "
-                "allowed: one of both, or the same labels"
+                f"labelled.{row.key.subject}: the labels of the dataset file and those of its sources ({row.image}) "
+                "differ; allowed: one of both, or the same labels"
             )
         found.append(_with(row, ids, config.labels, of_labels))
     return found

@@ -136,7 +136,7 @@ def test_a_list_that_is_none_is_refused_with_its_line(raw: Path, key: str) -> No
 def test_a_table_and_a_dataset_file_that_differ_are_refused(raw: Path) -> None:
     sources = table(raw, "", "femur", "")
     assert drawn(raw, sources, "labelled: {b: [1]}") == {"a": None, "b": (1,), "c": None}
-    with pytest.raises(DataError, match=r"labelled\.b: the dataset file and its sources .* name different labels"):
+    with pytest.raises(DataError, match=r"labelled\.b: the labels of the dataset file and those .* differ; allowed"):
         drawn(raw, sources, "labelled: {b: [1, 2]}")
 
 
