@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fixtures.box_filler import BoxFiller
 
-from sam2ft.config.schema.evaluation import Evaluation
+from sam2ft.config.schema.evaluation import Evaluation, PromptNoise
 from sam2ft.core.errors import DataError
 from sam2ft.core.prompts import Box
 from sam2ft.core.tables.rows import TABLES, Row, read_csv, stamped
@@ -100,6 +100,16 @@ def test_what_was_drawn_keeps_its_rows_and_what_was_not_has_none(cohorts: Cohort
         assert wanted
         assert len(wanted) < len(before[name])
     assert {str(row["status"]) for row in after["volume"]} <= {"ok", "missed"}
+
+
+def test_a_study_of_prompt_noise_leaves_out_what_was_not_drawn(cohorts: Cohorts) -> None:
+    noisy = evaluator(prompt_noise=PromptNoise(shifts=(0, 2), seeds=(0, 1)))
+    found = []
+    for store in cohorts:
+        results = noisy.evaluate(StoreVolume.of(store, record) for record in store.volumes)
+        found.append([row for result in results for row in result.rows["prompt_noise"]])
+    assert repr(found[1]) == repr([row for row in found[0] if is_drawn(row)])
+    assert len(found[1]) == 8 * 3  # (volume, label) that were drawn; no shift, and two seeds of one
 
 
 def detections_of(store: Store) -> dict[Any, tuple[DetectedBox, ...]]:
@@ -201,3 +211,16 @@ def test_masks_made_elsewhere_are_scored_alike(cohorts: Cohorts, tmp_path: Path,
     assert not {("b", 5), ("d", 1)} & named
     # The files of the masks are as they were.
     assert set(np.unique(read_volume(masks / "b__image.nii.gz").array_zyx)) == {0, 1, 5}
+
+
+def test_pictures_show_no_error_of_a_label_that_was_not_drawn(cohorts: Cohorts, tmp_path: Path) -> None:
+    """They are those of masks that do not hold it at all."""
+    masks = predictions(cohorts[0], tmp_path / "masks")
+    without = predictions(cohorts[1], tmp_path / "without")
+    pictures = []
+    for folder in (masks, without):
+        out = tmp_path / f"{folder.name}-scored"
+        scored = score_store(folder, cohorts[1].path, scoring=Scoring(Evaluation(qc_slices=6)), out=out)
+        pictures.append({path.name: path.read_bytes() for path in sorted(scored.evaluation.qc.rglob("*.*"))})
+    assert pictures[0] == pictures[1]
+    assert any(name.endswith(".svg") for name in pictures[0])
