@@ -19,6 +19,7 @@ from sam2ft.core.errors import UserError
 
 if TYPE_CHECKING:
     from sam2ft.config.schema.dataset import Reading
+    from sam2ft.core.tables.rows import Row
     from sam2ft.evaluation.checkpoints import CheckpointRequest
     from sam2ft.evaluation.masks.score import Scored
 
@@ -160,9 +161,21 @@ def _checkpoint(given: argparse.Namespace) -> int:
     stop = stop_signal.install_stop_handlers()
     from sam2ft.evaluation.checkpoints import evaluate_checkpoint
     from sam2ft.evaluation.summary import summary_lines, warning_lines
+    from sam2ft.runs.evaluation_files import read_table
+    from sam2ft.runs.layout import EvalLayout
 
     outcome = evaluate_checkpoint(_request(given), stop)
-    return _show([*summary_lines(outcome.global_rows), *warning_lines(outcome.biomarker_rows)], outcome.folder)
+    partly = _labelled_in_part(read_table(EvalLayout(outcome.folder), "volume"))
+    return _show([*summary_lines(outcome.global_rows), *partly, *warning_lines(outcome.biomarker_rows)], outcome.folder)
+
+
+def _labelled_in_part(volume_rows: "Iterable[Row]") -> list[str]:
+    """A line for each dataset about labels that were drawn in some of its volumes only; as a rule none."""
+    from sam2ft.report.comparison.drawn import drawn_in_part, drawn_sentence
+
+    found = drawn_in_part(volume_rows)
+    several = len(found) > 1
+    return [f"{f'{of.dataset}: ' if several else ''}{drawn_sentence(drawn)}" for of, drawn in found.items()]
 
 
 def _compare(given: argparse.Namespace) -> int:
@@ -240,7 +253,8 @@ def _show_scored(result: "Scored") -> int:
 
     biomarkers = biomarker_lines(result.tables.get("biomarker_global", ()))
     warnings = warning_lines(result.tables.get("biomarker_volume", ()))
-    lines = [*summary_lines(result.tables["global"]), *([""] if biomarkers else []), *biomarkers, *warnings]
+    partly = _labelled_in_part(result.tables["volume"])
+    lines = [*summary_lines(result.tables["global"]), *partly, *([""] if biomarkers else []), *biomarkers, *warnings]
     return _show(lines, result.evaluation.folder)
 
 

@@ -18,6 +18,7 @@ from sam2ft.config.schema.dataset import (
     SubjectId,
     changes_of,
 )
+from sam2ft.config.schema.masks import DrawnLabels
 from sam2ft.config.schema.sources import Sources, Split
 from sam2ft.config.yaml.tree import load_tree
 from sam2ft.config.yaml.validation import checked
@@ -65,6 +66,8 @@ class DatasetConfig:
     conversion: Mapping[str, Any]
     """The settings that the stored arrays and fields of a volume depend on, as plain values."""
     names: SubjectNames = SubjectNames()
+    labelled: DrawnLabels | Mapping[str, DrawnLabels] | None = None
+    """Labels that were drawn, of all volumes or by subject; None: all, or what the sources say."""
     path: Path | None = None
     """The dataset file."""
 
@@ -103,6 +106,7 @@ def load_dataset(path: Path, bases: Sequence[Path] = (Path(),)) -> DatasetConfig
         names=SubjectNames(
             file.subject_id, file.subject_table, file.subject_key, path.parent / f"{file.dataset.name}.key"
         ),
+        labelled=file.labelled,
         path=path,
     )
 

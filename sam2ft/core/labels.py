@@ -1,6 +1,6 @@
 """Label table of a dataset: the integer ids in a mask and the names of their labels."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,37 @@ class LabelTable:
         """The label of the vertebrae next to a disc, or None when the table gives none (`Label.vertebra`)."""
         name = self[label_id].vertebra
         return None if name is None else self.named(name)
+
+    def drawn(self, labelled: Collection[int] | None) -> tuple[Label, ...]:
+        """The labels that were drawn in a volume, which lists their ids; all of them if it lists none (None)."""
+        return tuple(label for label in self.labels if labelled is None or label.id in labelled)
+
+    def ids_meant(self, given: Iterable[int | str]) -> tuple[int, ...]:
+        """Ids, increasing, of labels that are given by id or name; one text may hold several, apart by blanks.
+
+        Raises:
+            DataError: one of them is no label, or the id of one and the name of another.
+        """
+        found: set[int] = set()
+        for one in given:
+            text = str(one)
+            parts = [text] if text in self._ids_of_text else text.split() or [text]
+            for part in parts:
+                meant = self._ids_of_text.get(part, set())
+                if len(meant) != 1:
+                    several = " is the id of one label and the name of another" if meant else " is no label"
+                    raise DataError(f"{part!r}{several}; allowed: {self.describe()}, each by its id or its name")
+                found |= meant
+        return tuple(sorted(found))
+
+    @property
+    def _ids_of_text(self) -> dict[str, set[int]]:
+        """Id or name as text -> the ids that it may mean."""
+        meant: dict[str, set[int]] = {}
+        for label in self.labels:
+            for text in {str(label.id), label.name}:
+                meant.setdefault(text, set()).add(label.id)
+        return meant
 
     def describe(self) -> str:
         """Ids and names as text, for a message."""

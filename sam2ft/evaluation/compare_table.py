@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from sam2ft.core.tables.columns import GLOBAL_KEY, LABEL, MEASURE, SUMMARY, integer_column, number_column, text_column
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, Row, Table, Value
 from sam2ft.evaluation.summary import aligned, three_digits
-from sam2ft.statistics.cohort import SubjectValues, global_rows, subject_values
+from sam2ft.statistics.cohort import SubjectValues, global_rows, scored_alike, subject_values
 from sam2ft.statistics.paired_tests import holm, paired
 from sam2ft.statistics.small_samples import interval_words, shown_difference
 
@@ -66,7 +66,7 @@ def _against_first(
     first: Mapping[tuple[Value, ...], SubjectValues], second: Mapping[tuple[Value, ...], SubjectValues], row: Row
 ) -> dict[str, Value]:
     reference, own = first.get(_key(row)), second[_key(row)]
-    found = paired({} if reference is None else reference.values, own.values)
+    found = paired(*(({}, own.values) if reference is None else scored_alike(reference, own)))
     return dict(
         zip(_DIFFERENCES, (found.n, found.difference, found.sd, found.ci_low, found.ci_high, found.p), strict=True)
     )

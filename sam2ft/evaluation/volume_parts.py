@@ -150,4 +150,4 @@ def _expected(store: Store, record: VolumeRecord, *, include_empty: bool) -> set
     if not include_empty:
         store.verify([record])
     slices = range(num_slices) if include_empty else evaluated_slices(store.mask(record.key), include_empty=False)
-    return {(index, label) for index in slices for label in store.labels.ids}
+    return {(index, label.id) for index in slices for label in store.labels.drawn(record.labelled)}

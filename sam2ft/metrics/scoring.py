@@ -43,6 +43,24 @@ class Scene:
     None: its components are its instances."""
     instances_min_mm3: float | None = None
     """Components below this volume are specks; None: those below 5 % of the largest component of their label."""
+    labelled: Sequence[int] | None = None
+    """Ids of the labels that were drawn in the reference; None: all. Of the others nothing is known: they have no rows,
+    whatever is predicted."""
+
+    @property
+    def drawn(self) -> tuple[Label, ...]:
+        """The labels that are scored."""
+        return self.labels.drawn(self.labelled)
+
+    def bone_of(self, label: Label) -> Label | None:
+        """The bone from which a label is measured; None where the table names none, or it was not drawn."""
+        bone = self.labels.interface_of(label.id)
+        return bone if bone in self.drawn else None
+
+    def vertebra_of(self, label: Label) -> Label | None:
+        """The vertebrae next to a disc; None as in `bone_of`."""
+        vertebra = self.labels.vertebra_of(label.id)
+        return vertebra if vertebra in self.drawn else None
 
 
 def score_volume(
@@ -56,13 +74,13 @@ def score_volume(
 ) -> ScoredRows:
     """All rows of one volume, without their stamp (run, eval, split, protocol).
 
-    There is one slice row per evaluated slice and label, absent labels included; one volume row per label, whose
-    counts are the sums of its slice rows; one instance row per prompt. Distance columns are NaN unless a metric fills
-    them. Both masks are integer label maps on the grid of `scene.geometry`.
+    There is one slice row per evaluated slice and label that was drawn, absent labels included; one volume row per
+    label, whose counts are the sums of its slice rows; one instance row per prompt. Distance columns are NaN unless a
+    metric fills them. Both masks are integer label maps on the grid of `scene.geometry`.
 
     Raises:
-        DataError: A mask or map is on another grid, a label is not in the label table, or the volume does not meet
-            the requirements of a metric. The message names the volume.
+        DataError: A mask or map is on another grid, a label is not in the label table, the reference holds one that was
+            not drawn, or the volume does not meet the requirements of a metric. The message names the volume.
     """
     masks = _checked_masks(key, prediction_zyx, reference_zyx, scene)
     for one in metrics:
@@ -71,17 +89,20 @@ def score_volume(
     given = _given_instances(key, masks[1], scene)
     counts = _count_slices(key, *masks, scene)
     rows = VolumeRows(key, scene.geometry.dz_source)
+    drawn = {place: label for place, label in enumerate(scene.labels) if label in scene.drawn}
     for index, of_labels in counts.items():
         instances = _num_instances(masks[1][index], scene.labels, {one: ids[index] for one, ids in given.items()})
-        for label, found, num in zip(scene.labels, of_labels, instances, strict=True):
-            rows.add("slice", (index, label.id), slice_values(index, label, found, num, scene.geometry))
-    for mask in prompted:
+        for place, label in drawn.items():
+            values = slice_values(index, label, of_labels[place], instances[place], scene.geometry)
+            rows.add("slice", (index, label.id), values)
+    for mask in (one for one in prompted if scene.labels[one.label] in scene.drawn):
         rows.add("instance", (mask.slice, mask.label, mask.instance), instance_values(mask, scene.labels[mask.label]))
-    for position, label in enumerate(scene.labels):
-        overlaps = {index: of_labels[position] for index, of_labels in counts.items()}
+    for place, label in drawn.items():
+        overlaps = {index: of_labels[place] for index, of_labels in counts.items()}
         pair = _pair_of(label, masks, overlaps, scene, given, settings)
         rows.add("volume", (label.id,), volume_values(label, tuple(overlaps.values()), pair.num_specks, scene.geometry))
         chosen = [one for one in metrics if label.id in measured_labels(one, scene.labels, settings.tissues)]
+        chosen = [one for one in chosen if not _lacks_its_bone(one, label, scene)]
         _measure(rows, pair, chosen)
     return rows.finished()
 
@@ -106,6 +127,12 @@ def _checked_masks(
         if values.shape != scene.geometry.shape_zyx:
             raise DataError(
                 f"{key}: map {name} has shape {values.shape} (z, y, x), the volume {scene.geometry.shape_zyx}"
+            )
+    for label in scene.labels:
+        if label not in scene.drawn and (checked[1] == label.id).any():
+            raise DataError(
+                f"{key}: reference holds label {label.id} {label.name}, which is not among the labels that were drawn "
+                f"({', '.join(one.name for one in scene.drawn)})"
             )
     return checked[0], checked[1]
 
@@ -202,7 +229,7 @@ def _pair_of(
     given: Mapping[int, npt.NDArray[np.integer]],
     settings: ScoreSettings,
 ) -> MaskPair:
-    bone, vertebra = scene.labels.interface_of(label.id), scene.labels.vertebra_of(label.id)
+    bone, vertebra = scene.bone_of(label), scene.vertebra_of(label)
     return MaskPair(
         prediction_zyx=masks[0] == label.id,
         reference_zyx=masks[1] == label.id,
@@ -219,6 +246,12 @@ def _pair_of(
         settings=settings,
         known_overlaps=overlaps,
     )
+
+
+def _lacks_its_bone(metric: Metric, label: Label, scene: Scene) -> bool:
+    """Whether a metric needs the bone of a label, and the bone was not drawn: measured without it, a tissue would have
+    another definition in this volume than in the others."""
+    return "bone" in metric.needs and label.interface is not None and scene.bone_of(label) is None
 
 
 def _measure(rows: VolumeRows, pair: MaskPair, metrics: Iterable[Metric]) -> None:

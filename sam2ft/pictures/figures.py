@@ -5,7 +5,7 @@ ORIGINAL frame, as stored; a `ScreenView` turns them for the eye. Boxes are incl
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +89,8 @@ def qc_sheet(
     Args:
         sample: prediction of the slice.
         labels: label table of the dataset.
-        dice: label id -> Dice as in slice.csv; None: the Dice of the union of a label's instances.
+        dice: label id -> Dice as in slice.csv, NaN for an absent label, nothing for one that was not drawn; None: the
+            Dice of the union of a label's instances, where all were drawn.
         spacing_yx_mm: pixel spacing as stored, which gives the aspect ratio.
         title: None: the key of the slice.
         view: how the slice is turned, and the letters at its sides.
@@ -112,15 +113,25 @@ def qc_sheet(
     for label, prompt, reference, prediction in instances:
         _draw_instance(panels[1], prompt, reference, prediction, colours[label], name=str(label))
     _draw_errors(panels[2], sample)
-    values = dice if dice is not None else dice_of_labels(sample)
+    drawn = labels.ids if dice is None else dice
+    values = _legend_values(dice_of_labels(sample) if dice is None else dice, shown, drawn)
     entries = [
-        (colours[label], f"{label}  {labels[label].name}   Dice {_shown(values.get(label, math.nan))}")
-        if label in shown
-        else (FAINT_LINE, f"{label}  {labels[label].name}   not in this slice")
+        (colours[label] if label in shown else FAINT_LINE, f"{label}  {labels[label].name}   {values(label)}")
         for label in listed
     ]
     _legend(figure, entries, legend_rows, with_errors=True, columns=columns)
     return figure
+
+
+def _legend_values(dice: Mapping[int, float], shown: Collection[int], drawn: Collection[int]) -> Callable[[int], str]:
+    """Label id -> what the legend says beside its name: its Dice, or why there is none."""
+
+    def value(label: int) -> str:
+        if label in shown:
+            return f"Dice {_shown(dice.get(label, math.nan))}"
+        return "not in this slice" if label in drawn else "not labelled"
+
+    return value
 
 
 def dice_of_labels(sample: SlicePrediction) -> dict[int, float]:

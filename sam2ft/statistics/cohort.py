@@ -53,6 +53,30 @@ class SubjectValues:
     values: Mapping[Subject, float]
     """Subject -> value; no NaN, subjects without a value are excluded."""
 
+    @property
+    def scored(self) -> dict[Subject, str]:
+        """Subject -> the labels that were scored, volume by volume, as text: `left: 1 2; right: 1`."""
+        labels: dict[Subject, dict[str, list[int]]] = {}
+        for row in self.rows:
+            of_volume = labels.setdefault(_subject(row), {}).setdefault(str(row["volume"]), [])
+            of_volume.append(int(row["label"] or 0))
+        return {
+            subject: "; ".join(f"{volume}: {' '.join(map(str, sorted(of)))}" for volume, of in sorted(volumes.items()))
+            for subject, volumes in labels.items()
+        }
+
+
+def scored_alike(first: SubjectValues, second: SubjectValues) -> tuple[dict[Subject, float], dict[Subject, float]]:
+    """The values of both, of those subjects of whom the same labels were scored in the same volumes.
+
+    Where a label was drawn in a subject for one evaluation and not for the other, their means over labels are means
+    over different labels.
+    """
+    ours, theirs = first.scored, second.scored
+    alike = {subject for subject, labels in ours.items() if theirs.get(subject) == labels}
+    values = ({subject: value for subject, value in one.values.items() if subject in alike} for one in (first, second))
+    return next(values), next(values)
+
 
 def subject_values(volume_rows: Sequence[Row]) -> Iterator[SubjectValues]:
     """Values per subject for each row of `global_rows`."""

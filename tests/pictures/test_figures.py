@@ -59,6 +59,16 @@ def test_given_dice_is_shown_instead_of_an_own_one(sample: SlicePrediction, labe
     assert "epoch 3" in shown
 
 
+def test_a_label_that_was_not_drawn_is_called_so_and_not_missing(sample: SlicePrediction, labels: LabelTable) -> None:
+    own = dice_of_labels(sample)
+    absent = [label for label in labels.ids if label not in own]
+    table = LabelTable((*labels, Label(901, "absent"), Label(902, "unknown")))
+    shown = words(qc_sheet(sample, table, {**own, **dict.fromkeys((*absent, 901), math.nan)}))
+    assert "901  absent   not in this slice" in shown
+    assert "902  unknown   not labelled" in shown
+    assert "not labelled" not in words(qc_sheet(sample, table))
+
+
 def test_prediction_is_drawn_in_the_labels_colour_and_reference_in_white() -> None:
     nothing = np.zeros_like(SQUARE)
     label, box = Label(1, "femur"), Box(4, 4, 11, 11)

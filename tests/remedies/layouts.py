@@ -185,24 +185,87 @@ def a_fold_without_a_split_file(raw: Raw) -> str:
     return shown
 
 
-@remedy("remove the line", of="labelled leaves out")
-@remedy("prepare with labels: that were drawn in all volumes", of="labelled leaves out")
-def a_volume_in_which_a_label_was_not_drawn(raw: Raw) -> str:
-    both = LABELS.replace("}}", "}, 2: {name: bone}}")
-    lines = [f"{subject},dicom/{subject},masks/{subject}.nii.gz" for subject in AB]
-    table = "\n".join(["subject,image,mask,labelled", f"{lines[0]},1 2", f"{lines[1]},1"])
-    Path("t.csv").write_text(table)
-    _described(raw, "{images: t.csv}", labels=both)
+BOTH = LABELS.replace("}}", "}, 2: {name: bone}}")
+
+
+def _drawn_table(*cells: str) -> str:
+    lines = [
+        f"{subject},dicom/{subject},masks/{subject}.nii.gz,{cell}" for subject, cell in zip(AB, cells, strict=True)
+    ]
+    return "\n".join(["subject,image,mask,labelled", *lines])
+
+
+@remedy("add it to labelled")
+@remedy("remove it from the mask")
+def a_mask_with_a_label_that_was_not_drawn(raw: Raw) -> str:
+    Path("t.csv").write_text(_drawn_table("1 2", "2"))
+    _described(raw, "{images: t.csv}", labels=BOTH)
     shown = _refused(raw)
-    _described(raw, "{images: t.csv}", more="labels_dropped: [2]\n")
-    Path("t.csv").write_text(table.replace("1 2", "1"))
-    shutil.rmtree("store")
+    Path("t.csv").write_text(_drawn_table("1 2", "2 cartilage"))
     _prepared(raw)
     shutil.rmtree("store")
-    Path("t.csv").write_text(table.rpartition("\n")[0])
-    _described(raw, "{images: t.csv}", labels=both)
-    raw.prepare()
-    assert raw.whole() == ["a"]
+    Path("t.csv").write_text(_drawn_table("1 2", "2"))
+    volume = read_volume(raw.mask("b"))
+    write_nifti(raw.mask("b"), np.zeros_like(volume.array_zyx, dtype=np.uint8), volume.geometry)
+    _prepared(raw)
+    return shown
+
+
+@remedy("leave it out for all labels", of="a list of ids or names of labels")
+def an_item_without_a_list_of_labels(raw: Raw) -> str:
+    items = [{"image": f"dicom/{subject}", "label": f"masks/{subject}.nii.gz"} for subject in AB]
+    _json(Path("list.json"), {"training": [items[0], items[1] | {"labelled": "cartilage"}]})
+    _described(raw, "{layout: {datalist: list.json}}", labels=BOTH)
+    shown = _refused(raw, 2)
+    for more in ({}, {"labelled": ["cartilage"]}, {"labelled": [1, 2]}):
+        shutil.rmtree("store", ignore_errors=True)
+        _json(Path("list.json"), {"training": [items[0], items[1] | more]})
+        _prepared(raw)
+    return shown
+
+
+@remedy("leave it out for all labels", of="is empty")
+def an_empty_list_of_labels(raw: Raw) -> str:
+    _described(raw, SOURCES, labels=BOTH, more="labelled: []\n")
+    shown = _refused(raw, 2)
+    for more in ("", "labelled: [1, bone]\n", "labelled: [1]\n"):
+        shutil.rmtree("store", ignore_errors=True)
+        _described(raw, SOURCES, labels=BOTH, more=more)
+        _prepared(raw)
+    return shown
+
+
+def _of_labels(b: str) -> None:
+    for subject in AB:
+        shutil.copy(f"masks/{subject}.nii.gz", f"masks/{subject}-1.nii.gz")
+        volume = read_volume(Path(f"masks/{subject}.nii.gz"))
+        empty = np.zeros_like(volume.array_zyx, dtype=np.uint8)
+        write_nifti(Path(f"masks/{subject}-2.nii.gz"), empty, volume.geometry)
+    lines = ["a,dicom/a,masks/a-1.nii.gz,masks/a-2.nii.gz,", f"b,dicom/b,{b}"]
+    Path("t.csv").write_text("\n".join(["subject,image,mask_1,mask_bone,labelled", *lines]))
+
+
+@remedy("give the mask, or take it off the list")
+def a_label_that_was_drawn_without_a_mask(raw: Raw) -> str:
+    _described(raw, "{images: t.csv}", labels=BOTH)
+    _of_labels("masks/b-1.nii.gz,,1 2")
+    shown = _refused(raw)
+    for right in ("masks/b-1.nii.gz,masks/b-2.nii.gz,1 2", "masks/b-1.nii.gz,,1"):
+        shutil.rmtree("store", ignore_errors=True)
+        _of_labels(right)
+        _prepared(raw)
+    return shown
+
+
+@remedy("remove the column", of="is empty in every line")
+def a_column_of_masks_without_any(raw: Raw) -> str:
+    _described(raw, "{images: t.csv}", labels=BOTH)
+    _of_labels("masks/b-1.nii.gz,,1")
+    text = Path("t.csv").read_text().replace("masks/a-2.nii.gz,", ",1")
+    Path("t.csv").write_text(text)
+    shown = _refused(raw, 2)
+    Path("t.csv").write_text(text.replace("mask_1,mask_bone", "mask_1").replace("gz,,", "gz,"))
+    _prepared(raw)
     return shown
 
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from sam2ft.config.schema.arguments import did_you_mean, shown_value
 from sam2ft.config.schema.base import REQUIRED, Name, ReadOnlyDict, Section, plain, problem, problems, section
-from sam2ft.config.schema.masks import MaskReading, masks_of_labels_problems
+from sam2ft.config.schema.masks import DrawnLabels, MaskReading, masks_of_labels_problems
 from sam2ft.config.schema.series import SeriesChoice
 from sam2ft.config.schema.sources import Sources, Split
 
@@ -263,6 +263,11 @@ class DatasetFile(Reading):
         "label table: meaning of the integers of a mask; null: that of the layout of sources",
         min_length=1,
         validate_default=True,
+    )
+    labelled: DrawnLabels | Mapping[str, DrawnLabels] | None = plain(
+        None,
+        "labels that were drawn, by id or name: of all volumes, or {subject: [femur]} of some subjects, where others "
+        "have all; labels that were not drawn count neither as absent nor as spurious; null: all",
     )
     instances: GivenInstances = section(GivenInstances, "what an instance of a label is")
     intensity: Intensity = section(Intensity, "how intensities are scaled to [0, 1]")

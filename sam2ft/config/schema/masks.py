@@ -45,6 +45,18 @@ class MaskReading(Section):
     )
 
 
+def _some_drawn(labels: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    if not labels:
+        raise problem("is empty; allowed: ids or names of labels, such as [1, femur]; leave it out for all labels")
+    return labels
+
+
+DrawnLabels = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=65535)] | Annotated[str, Field(min_length=1)], ...], AfterValidator(_some_drawn)
+]
+"""Ids or names of the labels that were drawn."""
+
+
 def _some(patterns: Mapping[str, str]) -> Mapping[str, str]:
     if not patterns:
         raise problem("is empty; allowed: a pattern, or a mapping {label: pattern}")

@@ -40,6 +40,7 @@ from sam2ft.data.sources.paths import Folders
 from sam2ft.data.sources.row import VolumeFiles, chosen_reading, fingerprint
 from sam2ft.data.splits.choose import ChosenSplits, Known, choose_splits
 from sam2ft.data.store.covariates import Covariates, covariates_of
+from sam2ft.data.store.drawn_labels import partial_labels
 from sam2ft.data.store.slice_metadata import disagreement_summary, distance_disagreements
 from sam2ft.data.store.split import SPLITS, folds_from_file, split_from_file
 from sam2ft.data.store.store import Store
@@ -96,7 +97,8 @@ def prepare_dataset(
     stay = tuple(key for key in missing if key in kept)
     summary = _summary(out, outcomes, stay, kept_sources, Surplus((), ()) if pruned else surplus)
     damaged = _damaged(out, (*stay, *kept_sources)) if options.verify else []
-    notes = [*left_out(config, base), *splits.notes, *writer.found[1], *same, *damaged]
+    drawn = partial_labels(Store.open(out))
+    notes = [*left_out(config, base), *splits.notes, *writer.found[1], *same, *damaged, *drawn]
     return replace(summary, notes=tuple(notes), key_notes=key_notes, balance=splits.balance)
 
 
@@ -274,7 +276,7 @@ def _prepare_one(
 ) -> VolumeOutcome:
     """Store one volume, or refuse it: whatever a damaged file does to a library is a refusal of this volume alone."""
     try:
-        _refuse_known_problem(source, config)
+        _refuse_known_problem(source)
         config = replace(config, reading=chosen_reading(source, config.reading))
         with _reading(source.image):
             stamp = names.stamp(_stamp(source, config, version_1=writer.version == 1), source)
@@ -296,21 +298,9 @@ def _prepare_one(
     return VolumeOutcome(source.key, STORED, notes=volume.notes)
 
 
-def _refuse_known_problem(source: VolumeFiles, config: DatasetConfig) -> None:
+def _refuse_known_problem(source: VolumeFiles) -> None:
     if source.problem:
         raise DataError(source.problem)
-    if source.labelled is None:
-        return
-    if unknown := [number for number in source.labelled if number not in config.labels.ids]:
-        raise DataError(
-            f"{source.mask}: labelled names {unknown[0]}; allowed: {', '.join(map(str, config.labels.ids))}"
-        )
-    if absent := [number for number in config.labels.ids if number not in source.labelled]:
-        # Training and evaluation take every label of a store as drawn: these voxels would count as background.
-        raise DataError(
-            f"{source.mask}: labelled leaves out {', '.join(map(str, absent))}, and a store holds volumes with all its "
-            "labels only; remove the line, or prepare with labels: that were drawn in all volumes"
-        )
 
 
 def _stamp(source: VolumeFiles, config: DatasetConfig, *, version_1: bool) -> str:

@@ -1,14 +1,16 @@
 """Preparation of one volume: image, mask and maps from their files to the grid of the image."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from sam2ft.config.load_dataset import DatasetConfig
 from sam2ft.config.load_experiment import plain_values
-from sam2ft.core.errors import naming
+from sam2ft.core.errors import DataError, naming
+from sam2ft.core.labels import LabelTable
 from sam2ft.data.images.grids import Volume
 from sam2ft.data.images.maps import PreparedMap, read_map
 from sam2ft.data.images.volumes import read_volume
@@ -46,6 +48,8 @@ def prepare_volume(
     given, changes = _given_mask(source, image, config)
     with naming(source.mask):
         found, mask_notes = relabelled_volume(given, config.labels, changes, _ADD_LABEL)
+        drawn = None if source.labelled is None else config.labels.ids_meant(source.labelled)
+        _refuse_undrawn(found, drawn, config.labels)
         as_given = config.given_instances.source == "as_given"
         instances = given_ids(given.array_zyx, found, changes) if as_given else None
     maps = _maps(source, image, found, config)
@@ -67,7 +71,19 @@ def prepare_volume(
         source_image=str(source.image.resolve()) if names.with_paths else None,
         instances_zyx=instances,
         instances_min_mm3=config.given_instances.min_mm3,
+        labelled=drawn,
     )
+
+
+def _refuse_undrawn(mask_zyx: npt.NDArray[Any], drawn: Collection[int] | None, labels: LabelTable) -> None:
+    """DataError when a mask holds a label that was not drawn in it: one of both is wrong."""
+    for label in [] if drawn is None else [one for one in labels if one.id not in drawn]:
+        if count := int(np.count_nonzero(mask_zyx == label.id)):
+            of_list = ", ".join(f"{one.id} {one.name}" for one in labels.drawn(drawn))
+            raise DataError(
+                f"holds label {label.id} {label.name} in {count} voxels, which labelled leaves out (it lists "
+                f"{of_list}); add it to labelled, or remove it from the mask"
+            )
 
 
 def _given_mask(source: VolumeFiles, image: Volume, config: DatasetConfig) -> tuple[Volume, Mapping[int, int]]:

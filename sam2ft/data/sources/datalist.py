@@ -16,7 +16,7 @@ LISTS: Mapping[str, str] = {"training": "train", "validation": "val", "testing":
 """List of a datalist -> split."""
 _SHOWN = 5
 _ENDING = re.compile(r"(\.(nii|gz|nrrd|nhdr|mha|mhd|mgz|mgh|hdr|img|npy|npz|dcm|tiff?|png))+$", re.IGNORECASE)
-_OWN = ("image", "label", "mask", "fold", "subject", "volume", "site")
+_OWN = ("image", "label", "mask", "fold", "subject", "volume", "site", "labelled")
 
 
 def find_datalist(dataset: str, layout: SourceLayout, base: Path) -> list[VolumeFiles]:
@@ -136,9 +136,19 @@ def _row(
         path.parent / label,
         split=split,
         site=str(item["site"]) if item.get("site") else None,
+        labelled=_labelled(where, item.get("labelled")),
         covariates={
             str(key): str(value)
             for key, value in item.items()
             if key not in _OWN and isinstance(value, str | int | float) and str(value)
         },
     )
+
+
+def _labelled(where: str, value: Any) -> tuple[int | str, ...] | None:
+    """Labels that were drawn, as an item lists them; None where it does not: all."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or not value or not all(type(one) in (int, str) and one for one in value):
+        raise DataError(f"{where}: labelled: allowed: a list of ids or names of labels; leave it out for all labels")
+    return tuple(value)

@@ -11,6 +11,7 @@ from sam2ft.core.errors import DataError, listed
 from sam2ft.data.sources.bids import find_bids
 from sam2ft.data.sources.bids_labels import label_table_problem
 from sam2ft.data.sources.datalist import find_datalist, unlabelled_items
+from sam2ft.data.sources.labelled import with_labelled
 from sam2ft.data.sources.matching import in_other_letters
 from sam2ft.data.sources.nnunet import find_nnunet, unlabelled_cases
 from sam2ft.data.sources.paths import Folders
@@ -53,6 +54,7 @@ def find_sources(config: DatasetConfig, base: Path) -> list[VolumeFiles]:
         found = find_by_patterns(name, sources, base)
     _refuse_unknown_covariates(sources, found)
     _refuse_unknown_masks(config, found)
+    found = with_labelled(config, found)
     return [without_absent_maps(source, sources.optional_maps) for source in found]
 
 

@@ -36,8 +36,9 @@ class VolumeFiles:
     site: str | None = None
     covariates: Mapping[str, str] = field(default_factory=dict)
     """Column or placeholder -> its text, of all that the sources have; empty ones are left out."""
-    labelled: tuple[int, ...] | None = None
-    """Labels that were drawn in this volume; None: all."""
+    labelled: tuple[int | str, ...] | None = None
+    """Labels that were drawn in this volume, as its source writes them: ids or names, of which `find_sources` makes
+    ids; None: all."""
     series: SeriesChoice = ANY_SERIES
     """Which images of a DICOM folder are this volume, beside `series` of the dataset file; it goes first."""
     problem: str = ""
@@ -147,6 +148,7 @@ def fingerprint(source: VolumeFiles, settings: Mapping[str, Any], *, version_1: 
         for path in (sorted(given.rglob("*")) if given.is_dir() else [given])
     ]
     settings = {**settings, **({"masks": list(source.masks)} if source.masks else {})}  # which file is which label
+    settings |= {} if source.labelled is None else {"labelled": list(source.labelled)}
     settings |= {f"row.series.{name}": value for name, value in source.series.chosen.items()}
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file()]
     return sha256_text(canonical_json({"files": stats, "settings": settings}))

@@ -53,6 +53,8 @@ def find_by_table(dataset: str, table: Path, base: Path, optional_maps: Collecti
     rows = [_row(dataset, table, dict(zip(columns, line.cells, strict=True)), line, optional_maps) for line in lines]
     if not rows:
         raise DataError(f"{table}: no line below the header")
+    if never := [name for name in columns if _is_of_label(name) and not any(_has(row, name) for row in rows)]:
+        raise DataError(f"{table}: {never[0]} is empty in every line; remove the column")
     placed = [_placed(row, base, folders) for row in rows]
     return checked_rows(placed, str(table), "a column volume tells the images of one subject apart")
 
@@ -109,13 +111,17 @@ def _row(
     dataset: str, table: Path, cells: Mapping[str, str], line: Line, optional_maps: Collection[str]
 ) -> VolumeFiles:
     where = f"{table}:{line.number}"
-    masks = {name.removeprefix(MASK): Path(cells[name]) for name in cells if _is_of_label(name)}
-    needed = [name for name in cells if (name in _KNOWN and name not in _MAY_BE_EMPTY) or _is_of_label(name)]
+    masks = {name.removeprefix(MASK): Path(cells[name]) for name in cells if _is_of_label(name) and cells[name]}
+    # Which label is left out is known where the labels are (`with_labelled`); without masks nothing is.
+    of_labels = [name for name in cells if _is_of_label(name) and (not cells.get("labelled") or not masks)]
+    needed = [name for name in cells if (name in _KNOWN and name not in _MAY_BE_EMPTY) or name in of_labels]
     if empty := [name for name in needed if not cells[name] and name.removeprefix(MAP) not in optional_maps]:
         maps_too = any(name.startswith(MAP) for name in empty)
         hint = f"; sources.maps.{empty[-1][4:]}.optional: true allows it" if maps_too else ""
         if "split" in empty:
             hint = f"; allowed: {', '.join(SPLITS)} in every line, or no such column"
+        if _is_of_label(empty[-1]):
+            hint = "; where a label was not drawn, labelled lists the others, by id or name"
         raise DataError(f"{where}: {', '.join(empty)} is empty{hint}")
     with naming(Path(where)):
         key = VolumeKey(dataset, cells["subject"], cells.get("volume", DEFAULT_VOLUME))
@@ -134,6 +140,10 @@ def _row(
         labelled=_labelled(where, cells.get("labelled", "")),
         series=_series(where, {name: cells[name] for name in cells if name in _SERIES and cells[name]}),
     )
+
+
+def _has(row: VolumeFiles, column: str) -> bool:
+    return column.removeprefix(MASK) in row.masks
 
 
 def _is_covariate(name: str) -> bool:
@@ -155,14 +165,20 @@ def _series(where: str, cells: Mapping[str, str]) -> SeriesChoice:
         ) from None
 
 
-def _labelled(where: str, text: str) -> tuple[int, ...] | None:
-    """Labels of a cell such as `1 2` or `1;2`; None for an empty one: all."""
+def _labelled(where: str, text: str) -> tuple[int | str, ...] | None:
+    """Labels of a cell such as `1 2`, `1;2` or `femur, medial meniscus`; None for an empty one: all.
+
+    Names may hold blanks, so that what stands between two other signs is taken apart where the labels are known.
+    """
     if not text:
         return None
-    words = [word for word in re.split(r"[\s,;|\[\]]+", text) if word]
-    if not words or not all(word.isdecimal() and word.isascii() and 1 <= int(word) <= 65535 for word in words):
-        raise DataError(f"{where}: labelled is {text}; allowed: label ids, such as 1 2; empty for all labels")
-    return tuple(sorted({int(word) for word in words}))
+    parts = [part.strip() for part in re.split(r"[,;|\[\]]+", text) if part.strip()]
+    if not parts:
+        raise DataError(f"{where}: labelled is {text}; allowed: ids or names of labels; empty for all labels")
+    words = [word for part in parts for word in part.split()]
+    if all(word.isdecimal() and word.isascii() for word in words):
+        return tuple(sorted({int(word) for word in words}))
+    return tuple(parts)
 
 
 def _placed(row: VolumeFiles, base: Path, folders: Folders) -> VolumeFiles:

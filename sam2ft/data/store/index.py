@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sam2ft.core.digests.verified_files import (
@@ -46,20 +47,23 @@ def record_path(folder: Path, stem: str) -> Path:
     return folder / "volumes" / f"{stem}.json"
 
 
+_CHOSEN = ("instances_min_mm3", "labelled")
+"""Entries of a volume that decide its numbers and are there where they were chosen."""
+
+
 def content_digest(
-    arrays: Mapping[str, str], geometry: Geometry, labels: LabelTable, instances_min_mm3: float | None = None
+    arrays: Mapping[str, str], geometry: Geometry, labels: LabelTable, chosen: Mapping[str, Any] = MappingProxyType({})
 ) -> str:
-    """Digest of a volume: over the digests of its array files, its geometry, the label table and, if it was chosen, the
-    size below which an instance is a speck.
+    """Digest of a volume: over the digests of its array files, its geometry, the label table and, where they were
+    chosen, the size below which an instance is a speck and the labels that were drawn.
     """
-    chosen = {} if instances_min_mm3 is None else {"instances_min_mm3": instances_min_mm3}
     entry = {"arrays": dict(arrays), "geometry": geometry.to_json(), **chosen}
     return entry_digest(entry, canonical_json(labels.to_json()))
 
 
 def entry_digest(entry: Mapping[str, Any], labels: str) -> str:
     """`content_digest` of an entry of the index or of a record, as it stands there; `labels` is canonical JSON."""
-    chosen = {"instances_min_mm3": entry["instances_min_mm3"]} if "instances_min_mm3" in entry else {}
+    chosen = {name: entry[name] for name in _CHOSEN if name in entry}
     content = canonical_json({"arrays": entry["arrays"], "geometry": entry["geometry"], **chosen})
     # "labels" sorts after the other keys, and is the same for all volumes of a store.
     return sha256_text(f'{content[:-1]},"labels":{labels}}}')

@@ -65,6 +65,7 @@ def metadata_for_ml(records: Records, anatomy: str) -> dict[str, Any]:
             "anatomy": anatomy,
             "num_slices": num_slices,
             "mask_labels": [int(label) for label in record["labelled_slices"]],
+            **({"labelled": list(record["labelled"])} if "labelled" in record else {}),
             "split": record["split"],
             **({"folds": record["folds"]} if "folds" in record else {}),
             **{name: middle[name] for name in GRID_FIELDS if name in middle},

@@ -50,7 +50,7 @@ IMAGE_LEVELS = 65535
 
 Runs = tuple[tuple[int, int], ...]
 
-_IN_BOTH = ("digest", "arrays", "labelled_slices", "geometry")
+_IN_BOTH = ("digest", "arrays", "labelled_slices", "geometry", "labelled")
 _RECORD_AGAIN = "run launch/prepare.py again, or restore the file from a backup if the image of the volume is gone"
 _VERIFY = "run launch/prepare.py with --verify, which prepares the volume again"
 # A file that changed less than this ago can change again without another time stamp.
@@ -77,6 +77,8 @@ class VolumeRecord:
     """Beginning of the names of its files."""
     instances_min_mm3: float | None = None
     """Size below which an instance is a speck (`instances.min_mm3`); None: the default definition."""
+    labelled: tuple[int, ...] | None = None
+    """Ids of the labels that were drawn in this volume; None: all of the table. Nothing is known of the others."""
 
     @property
     def maps(self) -> tuple[str, ...]:
@@ -135,13 +137,11 @@ class VolumeRecord:
         if not isinstance(record, dict) or "slices" not in record:
             raise DataError(f"{path}: damaged (no slices); {_RECORD_AGAIN}")
         own = self.to_json()
-        if other := [name for name in _IN_BOTH if record.get(name) != own[name]]:
+        if other := [name for name in _IN_BOTH if record.get(name) != own.get(name)]:
             raise DataError(f"{path}: damaged or edited: {', '.join(other)} differ from store.json; {_RECORD_AGAIN}")
         return record
 
     def to_json(self) -> dict[str, Any]:
-        # Only where it was chosen, so that the index of an older store stays the same.
-        chosen = {} if self.instances_min_mm3 is None else {"instances_min_mm3": self.instances_min_mm3}
         return {
             "subject": self.key.subject,
             "volume": self.key.volume,
@@ -151,8 +151,13 @@ class VolumeRecord:
             "labelled_slices": {str(label): [list(run) for run in runs] for label, runs in self.label_runs.items()},
             "geometry": self.geometry.to_json(),
             **({} if self.stem == self.key.file_stem else {"stem": self.stem}),
-            **chosen,
+            **self.chosen,
         }
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What the digest covers only where it was chosen, so that the index of an older store stays the same."""
+        return chosen_entries(self.instances_min_mm3, self.labelled)
 
     @classmethod
     def from_json(cls, value: dict[str, Any], dataset: str, folder: Path) -> "VolumeRecord":
@@ -170,7 +175,14 @@ class VolumeRecord:
             folder=folder,
             stem=value.get("stem", key.file_stem),
             instances_min_mm3=value.get("instances_min_mm3"),
+            labelled=None if "labelled" not in value else tuple(int(label) for label in value["labelled"]),
         )
+
+
+def chosen_entries(instances_min_mm3: float | None, labelled: tuple[int, ...] | None) -> dict[str, Any]:
+    """Entries of a volume that are there where they were chosen."""
+    size = {} if instances_min_mm3 is None else {"instances_min_mm3": instances_min_mm3}
+    return size | ({} if labelled is None else {"labelled": list(labelled)})
 
 
 @dataclass(frozen=True)

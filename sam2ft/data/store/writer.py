@@ -56,7 +56,7 @@ from sam2ft.data.store.likeness import block_means
 from sam2ft.data.store.mask_facts import label_runs, map_facts
 from sam2ft.data.store.metadata import metadata_for_ml, metadata_for_stats
 from sam2ft.data.store.rebuild import rebuilt_index
-from sam2ft.data.store.store import VolumeRecord
+from sam2ft.data.store.store import VolumeRecord, chosen_entries
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ class PreparedVolume:
     """Ids of the instances as the mask file gives them, unique within a label; None: connected components."""
     instances_min_mm3: float | None = None
     """Size below which an instance is a speck; None: the default definition."""
+    labelled: tuple[int, ...] | None = None
+    """Ids of the labels that were drawn; None: all."""
 
 
 @dataclass(frozen=True)
@@ -245,12 +247,15 @@ class StoreWriter:
             key=volume.key,
             split="",
             geometry=volume.geometry,
-            digest=content_digest(digests, volume.geometry, self.labels, volume.instances_min_mm3),
+            digest=content_digest(
+                digests, volume.geometry, self.labels, chosen_entries(volume.instances_min_mm3, volume.labelled)
+            ),
             arrays=digests,
             label_runs=label_runs(volume.mask_zyx),
             folder=self.folder,
             stem=stem,
             instances_min_mm3=volume.instances_min_mm3,
+            labelled=volume.labelled,
         ).to_json()
         record |= {
             "version": self.version,

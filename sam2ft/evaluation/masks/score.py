@@ -183,6 +183,7 @@ def _masks_of_store(
         slices,
         reference_instances_zyx=store.instances(record.key),
         instances_min_mm3=record.instances_min_mm3,
+        labelled=record.labelled,
     )
     return _Masks(predicted, reference, scene, mask, notes)
 

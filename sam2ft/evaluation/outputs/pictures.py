@@ -63,7 +63,7 @@ def draw_pictures(
     wanted = [one.key for one in chosen] + [slice_key(row) for sheet in sheets for row in sheet.rows]
     for volume in dict.fromkeys(key.volume_key for key in wanted):
         stores[volume.dataset].verify([stores[volume.dataset].record(volume)])
-    read = predicted or _own_predictions(evaluation, stores)
+    read = _of_drawn(predicted or _own_predictions(evaluation, stores), stores)
     predictions = _predicted_slices(wanted, read)
     index = [_draw_sheet(evaluation, sheet, stores, predictions) for sheet in sheets]
     rows_of: dict[SliceKey, list[Row]] = {one.key: [] for one in chosen}
@@ -108,6 +108,16 @@ def _own_predictions(evaluation: EvalLayout, stores: Mapping[str, Store]) -> Pre
     def read(key: VolumeKey) -> LabelMap:
         geometry = stores[key.dataset].record(key).geometry
         return read_reordered(verified_prediction(evaluation, key), geometry, what="prediction")
+
+    return read
+
+
+def _of_drawn(predicted: Predicted, stores: Mapping[str, Store]) -> Predicted:
+    """`predicted` without labels that were not drawn in a volume: they are not scored, so they are no error either."""
+
+    def read(key: VolumeKey) -> LabelMap:
+        drawn, label_map_zyx = stores[key.dataset].record(key).labelled, predicted(key)
+        return label_map_zyx if drawn is None else np.where(np.isin(label_map_zyx, drawn), label_map_zyx, 0)
 
     return read
 

@@ -46,7 +46,7 @@ def _maps(
     reference = store.mask(record.key)
     for label_id in measured_labels(metric_factory("cartilagethickness"), store.labels, chosen.tissues):
         bone = store.labels.interface_of(label_id)
-        if bone is None:
+        if bone is None or not {store.labels[label_id], bone} <= set(store.labels.drawn(record.labelled)):
             continue
         pair = MaskPair(prediction == label_id, reference == label_id, record.geometry, bone_zyx=reference == bone.id)
         if (found := thickness_map(pair)) is not None:

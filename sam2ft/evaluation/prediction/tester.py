@@ -47,6 +47,7 @@ class StoreVolume:
             described.dicom,
             reference_instances_zyx=store.instances(record.key),
             instances_min_mm3=record.instances_min_mm3,
+            labelled=record.labelled,
         )
         return cls(store, record, scene)
 

@@ -10,7 +10,9 @@ from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import DigestCache
 from sam2ft.core.given.wrong_kind import Wanted, wrong_kind
+from sam2ft.core.labels import LabelTable
 from sam2ft.data.samples.detections import num_fractions, read_detections
+from sam2ft.data.store.drawn_labels import partly_drawn
 from sam2ft.data.store.index import index_path
 from sam2ft.data.store.store import Store, VolumeRecord, records_digest
 from sam2ft.jobs.preflight.metadata import metadata_problems
@@ -141,6 +143,7 @@ class DataChecker:
         if len(found) < len(wanted):
             return None
         self._enough_subjects(stores, max_train_subjects(experiment))
+        self._drawn_labels(stores[0].labels, {"train": found[0], "val": found[1], experiment.eval.split: found[2]})
         trained = found[0] + found[1]
         digests = ReadOnlyDict({str(record.key): record.digest for record in trained})
         return CheckedData(digests, records_digest(trained), records_digest(found[2]))
@@ -155,6 +158,15 @@ class DataChecker:
                     f"found {limit}, but dataset {store.name} has {count} training subjects, and all are used; "
                     f"the same training as with {count} or full, but another run",
                     warning=True,
+                )
+
+    def _drawn_labels(self, labels: LabelTable, records_of: Mapping[str, Sequence[VolumeRecord]]) -> None:
+        """Warn of labels that were drawn in no volume of a split: they are not trained, or have no number there."""
+        for split, records in records_of.items():
+            never = [one.name for one in partly_drawn(records, labels) if not one.volumes[0]]
+            if never:
+                self.problem(
+                    "dataset", f"split {split}: {', '.join(never)} was drawn in none of its volumes", warning=True
                 )
 
     def _metrics(self, experiment: Experiment, stores: Sequence[Store]) -> None:

@@ -48,11 +48,13 @@ def metric_problems(
 
 
 def _lost_bones(metric: Metric, labels: LabelTable, chosen: MetricSection, record: VolumeRecord) -> Iterator[str]:
-    """Tissues of a volume whose mask lacks the bone that the metric needs for them."""
+    """Tissues of a volume whose mask lacks the bone that the metric needs for them, although it was drawn."""
     if "bone" not in metric.needs:
         return
     for label_id in measured_labels(metric, labels, chosen.tissues):
         tissue, bone = labels[label_id].name, labels.interface_of(label_id)
+        if bone not in labels.drawn(record.labelled):
+            continue
         if bone is not None and record.slices_of(label_id) and not record.slices_of(bone.id):
             yield f"{metric.name} of {tissue} needs label {bone.id} {bone.name}, which the mask lacks"
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from sam2ft.core.tables.columns import GLOBAL_KEY, LABEL, MEASURE, integer_column, number_column, text_column
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, Row, Table
 from sam2ft.report.comparison.compare import ComparedEvaluation, Comparison
-from sam2ft.statistics.cohort import SubjectValues, subject_values
+from sam2ft.statistics.cohort import SubjectValues, scored_alike, subject_values
 from sam2ft.statistics.paired_tests import holm, paired
 from sam2ft.statistics.small_samples import FEW, can_be_significant, limits_of, shown_interval, smallest_p
 
@@ -90,12 +90,14 @@ def improvements(comparison: Comparison, baseline: str | None, volume_rows: Sequ
         for measure in MEASURES:
             pairs = [(ours[how][key], theirs[how][key]) for key in ours[how].keys() & theirs[how].keys()
                      if key[0] == measure]  # fmt: skip
-            made += _corrected([_improvement(*pair) for pair in pairs if pair[0].values.keys() & pair[1].values.keys()])
+            made += _corrected(
+                [_improvement(*pair) for pair in pairs if scored_alike(*pair)[0].keys() & scored_alike(*pair)[1].keys()]
+            )
     return tuple(made)
 
 
 def _improvement(chosen: SubjectValues, baseline: SubjectValues) -> Improvement:
-    found = paired(baseline.values, chosen.values)
+    found = paired(*scored_alike(baseline, chosen))
     measure = str(chosen.key["measure"])
     low, high = limits_of(measure)
     label = chosen.key["label"]

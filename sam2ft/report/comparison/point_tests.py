@@ -62,10 +62,27 @@ class PointValues:
     measure: str
     of_subjects: tuple[tuple[Subject, float], ...]
     """(subject, mean over its labels); no NaN."""
+    scored: tuple[str, ...] = ()
+    """Of each of these subjects the labels that were scored (`SubjectValues.scored`)."""
 
     @property
     def values(self) -> dict[Subject, float]:
         return dict(self.of_subjects)
+
+    @property
+    def scored_of(self) -> dict[Subject, str]:
+        """Subject -> the labels that were scored."""
+        scored = self.scored or [""] * len(self.of_subjects)
+        return {subject: labels for (subject, _), labels in zip(self.of_subjects, scored, strict=True)}
+
+
+def with_values_alike(family: Sequence[PointValues]) -> list[dict[Subject, float]]:
+    """The values of each, without the subjects of whom not all of those that have a value scored the same labels."""
+    scored: dict[Subject, set[str]] = {}
+    for one in family:
+        for subject, labels in one.scored_of.items():
+            scored.setdefault(subject, set()).add(labels)
+    return [{subject: value for subject, value in one.values.items() if len(scored[subject]) == 1} for one in family]
 
 
 def point_values(volume_rows: Sequence[Row]) -> tuple[PointValues, ...]:
@@ -74,7 +91,8 @@ def point_values(volume_rows: Sequence[Row]) -> tuple[PointValues, ...]:
     for one in mean_of_labels_values(volume_rows, MEASURES):
         if one.values:
             key, values = one.key, tuple(one.values.items())
-            found.append(PointValues(str(key["run"]), ComparedEvaluation.of(key), str(key["measure"]), values))
+            scored = tuple(one.scored[subject] for subject in one.values)
+            found.append(PointValues(str(key["run"]), ComparedEvaluation.of(key), str(key["measure"]), values, scored))
     return tuple(found)
 
 
@@ -96,7 +114,7 @@ def point_test_rows(comparison: Comparison, values: Sequence[PointValues]) -> li
 
 def _ranks(family: Sequence[PointValues]) -> list[dict[str, Value]]:
     """Rank columns of each point; empty cells where there are too few points or subjects for a ranking."""
-    found = ranking({str(position): one.values for position, one in enumerate(family)})
+    found = ranking({str(position): values for position, values in enumerate(with_values_alike(family))})
     if found is None:
         return [dict.fromkeys(_RANKS) for _ in family]
     return [dict(zip(_RANKS, (found.n, *astuple(rank)), strict=True)) for rank in found.ranks.values()]
@@ -110,7 +128,7 @@ def _tests(family: Sequence[PointValues], best: str | None) -> list[dict[str, Va
         if reference is None or one is reference:
             made.append(dict.fromkeys(_TESTS))
             continue
-        found = paired(reference.values, one.values)
+        found = paired(*with_values_alike([reference, one]))
         numbers = (found.n, found.difference, found.ci_low, found.ci_high, found.effect, found.p, None, found.sd)
         made.append(dict(zip(_TESTS, numbers, strict=True)))
     tested = [row for row in made if row["p_wilcoxon"] is not None]

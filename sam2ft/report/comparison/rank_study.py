@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from sam2ft.core.grouping import grouped
 from sam2ft.report.comparison.compare import MAIN_MEASURE
-from sam2ft.report.comparison.point_tests import PointValues
+from sam2ft.report.comparison.point_tests import PointValues, with_values_alike
 from sam2ft.statistics.paired_tests import superiority
 from sam2ft.statistics.ranking import ranking
 
@@ -33,7 +33,7 @@ def rank_study(values: Sequence[PointValues]) -> RankStudy:
     """Empty where there are too few points or subjects for a ranking."""
     of_measure = sorted((one for one in values if one.measure == MAIN_MEASURE), key=lambda one: one.evaluation.how)
     family = next(iter(grouped(of_measure, lambda one: one.evaluation.how).values()), [])
-    named = {one.run: one.values for one in family}
+    named = {one.run: values for one, values in zip(family, with_values_alike(family), strict=True)}
     found = ranking(named)
     if found is None:
         return RankStudy()

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row
+from sam2ft.data.store.drawn_labels import DrawnLabel
 from sam2ft.report.comparison.compare import DISTANCES, MAIN_MEASURE, ComparedEvaluation, Comparison, Score, score_of
 from sam2ft.report.comparison.effects import SeedGroup, seed_groups
 from sam2ft.report.comparison.improvement import Improvement
@@ -143,6 +144,8 @@ class LabelSection:
     labels: tuple[LabelResult, ...]
     overall: LabelResult | None = None
     """Mean over labels; without counts."""
+    drawn: tuple[DrawnLabel, ...] = ()
+    """The labels that were drawn in some of its subjects only."""
 
     @property
     def distances(self) -> tuple[str, ...]:
@@ -290,8 +293,7 @@ def label_sections(
     sections = []
     for evaluation in sorted(ours, key=lambda evaluation: (*evaluation.how, evaluation.eval)):
         of_label, baseline = ours[evaluation], theirs[evaluation]
-        keys = sorted(key for key in of_label if key[0] != _OVERALL)
-        labels = [_label_result(key, of_label[key], baseline[key]) for key in keys]
+        labels = [_label_result(key, of_label[key], baseline[key]) for key in sorted(of_label) if key[0] != _OVERALL]
         known = [
             replace(
                 label,

@@ -64,6 +64,7 @@ def _runs(count: int) -> str:
 def _data_facts(experiments: Sequence[Experiment]) -> Facts:
     """Current counts of the stores; for a store that cannot be opened, the error."""
     from sam2ft.data.images.slice_axis import plane_of
+    from sam2ft.data.store.drawn_labels import partly_drawn
     from sam2ft.runs.stores import open_source
 
     rows = []
@@ -82,6 +83,8 @@ def _data_facts(experiments: Sequence[Experiment]) -> Facts:
         planes = Counter(plane_of(2, grid.affine) if grid.oriented else "unknown" for grid in grids)
         slices = ", ".join(f"{plane} {count}" for plane, count in sorted(planes.items()))
         rows += [("planes of the slices", slices), ("labels", store.labels.describe())]
+        if partly := partly_drawn(store.volumes, store.labels):
+            rows.append(("labelled in part", ", ".join(one.words for one in partly)))
     return Facts("Data", tuple(rows))
 
 

@@ -10,6 +10,7 @@ from sam2ft.config.schema.evaluation import protocol_headline
 from sam2ft.config.sweep.names import short_names
 from sam2ft.pictures.overlay import ERRORS
 from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow, short_value, value_text
+from sam2ft.report.comparison.drawn import drawn_sentence
 from sam2ft.report.comparison.improvement import Improvement
 from sam2ft.report.comparison.number_text import (
     MEASURE_WORDS,
@@ -145,6 +146,7 @@ def _filters() -> dict[str, Callable[..., object]]:
         "ends": ends_text,
         "value": value_text,
         "short_value": short_value,
+        "drawn_sentence": drawn_sentence,
     }
 
 

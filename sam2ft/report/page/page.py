@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.config.schema.experiment import Experiment
+from sam2ft.report.comparison.drawn import drawn_in_part
 from sam2ft.report.page.agreement import agreement_of
 from sam2ft.report.page.cases import cases_of
 from sam2ft.report.page.content import (
@@ -28,6 +29,7 @@ from sam2ft.report.page.volumes import Assets, ShownVolume, shown_volumes
 from sam2ft.report.papers.papers import PAPER_FILES
 from sam2ft.report.plots.page_plots import page_plots
 from sam2ft.report.request import Files, Gathered, RunState, baseline_of
+from sam2ft.report.tables.failures import value_rows
 from sam2ft.report.tables.folder import COMPARED
 
 TABLE_FILES = (
@@ -101,10 +103,14 @@ def _label_sections(gathered: Gathered, shown: str | None, baseline: str | None)
     """Results per label of the shown run, each under the name of the point that was evaluated so."""
     if shown is None:
         return ()
+    drawn = drawn_in_part(value_rows(gathered.tables, [shown]))
     known = (gathered.tables.rows("global"), baseline, gathered.misses, gathered.improvements)
     sections = label_sections(gathered.names[shown], shown, *known)
     name_of = gathered.comparison.name_of_evaluation
-    return tuple(replace(one, point=name_of(shown, one.evaluation) or one.point) for one in sections)
+    return tuple(
+        replace(one, point=name_of(shown, one.evaluation) or one.point, drawn=drawn.get(one.evaluation, ()))
+        for one in sections
+    )
 
 
 def _subjects(

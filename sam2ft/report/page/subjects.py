@@ -114,8 +114,10 @@ def subject_pages(
     rows = sorted(value_rows(tables, shown), key=lambda row: shown.index(str(row["run"])))
     means = {role: _means([row for row in rows if row["run"] == run]) for run, role in roles.items()}
     found = []
+    of_dataset = grouped(sorted(rows, key=lambda row: int(row["label"] or 0)), lambda row: str(row["dataset"]))
     for (dataset, subject), own in grouped(rows, lambda row: (str(row["dataset"]), str(row["subject"]))).items():
-        labels = dict.fromkeys(str(row["label_name"]) for row in sorted(own, key=lambda row: int(row["label"] or 0)))
+        # Those of all subjects: a label that was not drawn in this one has a column that says so.
+        labels = dict.fromkeys(str(row["label_name"]) for row in of_dataset[dataset])
         prefix = f"{dataset}/{subject}/"
         scrolled = [(one.name, n) for n, one in enumerate(volumes, start=1) if one.name.startswith(prefix)]
         found.append(

@@ -18,6 +18,7 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import canonical_json
 from sam2ft.core.grouping import grouped
 from sam2ft.core.tables.rows import TABLES, Row
+from sam2ft.data.store.drawn_labels import partly_drawn
 from sam2ft.data.store.index import index_path
 from sam2ft.data.store.metadata import read_metadata
 from sam2ft.data.store.store import Store, VolumeRecord
@@ -205,6 +206,7 @@ def _data(store: Store, trained: int | None) -> DatasetFacts:
         trained=trained,
         intensity=intensity_words(store.volumes, window),
         window=window,
+        drawn=", ".join(one.words for one in partly_drawn(store.volumes, store.labels)),
     )
 
 

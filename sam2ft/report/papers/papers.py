@@ -3,6 +3,7 @@
 from typing import Literal
 
 from sam2ft.config.load_experiment import load_experiment
+from sam2ft.report.comparison.drawn import drawn_in_part
 from sam2ft.report.papers.checklist import claim_checklist
 from sam2ft.report.papers.collect_facts import shown_state, study_of
 from sam2ft.report.papers.latex_tables import latex
@@ -10,6 +11,7 @@ from sam2ft.report.papers.methods import methods_text, references
 from sam2ft.report.papers.model_card import model_card
 from sam2ft.report.papers.tables import paper_tables, tables_markdown, workbook
 from sam2ft.report.request import Files, Gathered, RunState
+from sam2ft.report.tables.failures import value_rows
 
 PAPER_FILES = (
     ("methods.md", "methods section, sentence by sentence from what was done (CC0)"),
@@ -46,7 +48,8 @@ def tables(gathered: Gathered) -> Files:
         return {}
     shown = shown_state(gathered)
     run = shown.planned.run_id if shown else None
-    made = paper_tables(gathered.comparison, gathered.tables.rows("global"), run, _missed_distance(shown))
+    drawn = drawn_in_part(value_rows(gathered.tables, [line.point.run for line in gathered.comparison.lines]))
+    made = paper_tables(gathered.comparison, gathered.tables.rows("global"), run, _missed_distance(shown), drawn)
     found: dict[str, bytes] = {}
     if asked.latex:
         found["tables.tex"] = latex(made).encode()

@@ -40,6 +40,8 @@ class DatasetFacts:
 
     modality: str = ""
     """As the dataset file gives it, else that of the DICOM series; empty where neither is known."""
+    drawn: str = ""
+    """In how many subjects each label was labelled, of those that were not in all; empty where all were."""
 
     @property
     def about(self) -> str:

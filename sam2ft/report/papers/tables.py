@@ -7,6 +7,7 @@ never the highest number on the test split; the caption says so, and what the pr
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from types import MappingProxyType
 from typing import Any, Literal
 
 from sam2ft.config.schema.evaluation import protocol_sentence
@@ -14,6 +15,7 @@ from sam2ft.config.sweep.names import short_names
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row, Value
 from sam2ft.core.tables.spreadsheet import is_run
 from sam2ft.report.comparison.compare import MEASURES, ComparedEvaluation, Comparison, score_of, value_text
+from sam2ft.report.comparison.drawn import DrawnOf, drawn_sentence
 from sam2ft.report.comparison.number_text import MEASURE_WORDS, NOTHING, printable
 from sam2ft.report.papers.evaluation_words import missed_distance_words
 from sam2ft.report.papers.markdown import escaped_text, markdown_table
@@ -82,12 +84,14 @@ def paper_tables(
     global_rows: Sequence[Row],
     shown: str | None,
     missed_distance: float | Literal["diagonal"] = "diagonal",
+    drawn: DrawnOf = MappingProxyType({}),
 ) -> tuple[PaperTable, ...]:
     """The comparison of points and the results per label of the run `shown`, per dataset, split and protocol.
 
     Args:
         global_rows: the rows of global.csv of all runs in the comparison.
         missed_distance: `eval.missed_distance` of the shown run, for the caption.
+        drawn: the labels of each evaluation that were drawn in some of its volumes only.
     """
     by_key: dict[_Key, Row] = {
         (row["run"], ComparedEvaluation.of(row), row["label_name"], row["label"], row["measure"]): row
@@ -96,16 +100,25 @@ def paper_tables(
     evaluations = dict.fromkeys(line.evaluation for line in comparison.lines if line.scores)
     # Points whose evaluations differ only in the eval_id are in one table.
     alike = dict.fromkeys(ComparedEvaluation("", *one.how) for one in evaluations)
-    found = [_points_table(comparison, by_key, one) for one in alike]
+    found = [_points_table(comparison, by_key, one, _drawn_alike(drawn, one)) for one in alike]
     for evaluation in evaluations:
         rows = [row for row in global_rows if row["run"] == shown and ComparedEvaluation.of(row) == evaluation]
         if rows:
             name = comparison.name_of_evaluation(shown, evaluation) or ""
-            found.append(_labels_table(rows, evaluation, name, missed_distance_words(missed_distance)))
+            distance = missed_distance_words(missed_distance)
+            found.append(_labels_table(rows, evaluation, name, distance, drawn_sentence(drawn.get(evaluation, ()))))
     return tuple(found)
 
 
-def _points_table(comparison: Comparison, by_key: Mapping[_Key, Row], evaluation: ComparedEvaluation) -> PaperTable:
+def _drawn_alike(drawn: DrawnOf, evaluation: ComparedEvaluation) -> str:
+    """A sentence for each way in which the evaluations of one table were labelled in part; as a rule one, or none."""
+    sentences = (drawn_sentence(of) for one, of in drawn.items() if one.how == evaluation.how)
+    return " ".join(dict.fromkeys(sentences))
+
+
+def _points_table(
+    comparison: Comparison, by_key: Mapping[_Key, Row], evaluation: ComparedEvaluation, drawn: str
+) -> PaperTable:
     keys = comparison.override_keys
     short = short_names(keys)
     rows = []
@@ -125,6 +138,7 @@ def _points_table(comparison: Comparison, by_key: Mapping[_Key, Row], evaluation
     )
     caption = (
         f"Dataset {evaluation.words}: mean over labels, then over n subjects{_spread_words(rows)}. {_counts_words()} "
+        f"{f'{drawn} ' if drawn else ''}"
         f"{protocol_sentence(evaluation.protocol)} {bold}."
     )
     heads = ("point", *(short[key] for key in keys), *COUNTS)
@@ -145,7 +159,9 @@ def _counts_words(distance: str = "") -> str:
     return f"{missed}{f' in overlaps and as {distance} in distances' if distance else ''}."
 
 
-def _labels_table(rows: Sequence[Row], evaluation: ComparedEvaluation, point: str, distance: str) -> PaperTable:
+def _labels_table(
+    rows: Sequence[Row], evaluation: ComparedEvaluation, point: str, distance: str, drawn: str
+) -> PaperTable:
     measures = [name for name in MEASURE_WORDS if any(row["measure"] == name for row in rows)]
     labels = dict.fromkeys((row["label"], str(row["label_name"])) for row in rows)
     own = [label for label in labels if label[0] is not None]
@@ -159,7 +175,8 @@ def _labels_table(rows: Sequence[Row], evaluation: ComparedEvaluation, point: st
     has_distances = any(name.endswith("_mm") for name in measures)
     caption = (
         f"Dataset {evaluation.words}, {point}: mean over n subjects{_spread_words(lines)}. "
-        f"{_counts_words(distance if has_distances else '')} {protocol_sentence(evaluation.protocol)}"
+        f"{_counts_words(distance if has_distances else '')} {f'{drawn} ' if drawn else ''}"
+        f"{protocol_sentence(evaluation.protocol)}"
     )
     heads = ("label", *COUNTS)
     return PaperTable("labels", caption, heads, tuple(MEASURE_WORDS[name] for name in measures), tuple(lines))

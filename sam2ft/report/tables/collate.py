@@ -19,7 +19,7 @@ from sam2ft.report.comparison.point_tests import PointValues
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.request import ReportTables
 from sam2ft.report.tables.collect import CollectedEvaluations, FoundEvaluation
-from sam2ft.report.tables.comparability import comparability_warnings, earlier_definitions
+from sam2ft.report.tables.comparability import comparability_warnings, earlier_definitions, scored_warnings
 from sam2ft.report.tables.frames import (
     COHORT,
     COLLATED,
@@ -88,6 +88,7 @@ def collated(collected: CollectedEvaluations, old: ReportLayout, new: ReportLayo
     notes += comparability_warnings(
         {part.found.name: part.labels for part in counted}, {p.found.name: p.evaluated for p in counted}
     )
+    notes += scored_warnings({part.found.name: part.values for part in counted})
     values = tuple(one for part in counted for one in part.values)
     return CollatedTables(ReportTables(new, tuple(written)), refused, tuple(notes), values)
 

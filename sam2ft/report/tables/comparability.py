@@ -1,11 +1,15 @@
 """Evaluations that are not directly comparable: different data or label tables (warnings), definitions (refusals)."""
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sam2ft.core.errors import listed
 from sam2ft.core.grouping import grouped
+from sam2ft.report.comparison.compare import MAIN_MEASURE
+from sam2ft.report.comparison.number_text import number_of
+from sam2ft.report.comparison.point_tests import PointValues
+from sam2ft.statistics.cohort import Subject
 
 MOST_NAMED = 3
 T = TypeVar("T", bound=Hashable)
@@ -49,6 +53,23 @@ def earlier_definitions(versions: Mapping[T, Mapping[str, int]]) -> dict[T, str]
         for one, names in earlier.items()
         if names
     }
+
+
+def scored_warnings(values: Mapping[str, Sequence[PointValues]]) -> list[str]:
+    """A sentence for each dataset, split and protocol of which runs (by name) scored other labels of one subject."""
+    named = [(name, one) for name, of in values.items() for one in of if one.measure == MAIN_MEASURE]
+    found = []
+    for how, family in grouped(named, lambda pair: pair[1].evaluation.how).items():
+        labels: dict[Subject, set[str]] = defaultdict(set)
+        for _, one in family:
+            for subject, scored in one.scored_of.items():
+                labels[subject].add(scored)
+        if several := sum(len(of) > 1 for of in labels.values()):
+            found.append(
+                f"{', '.join(how)}: of {number_of(several, 'subject')} not all runs scored the same labels or volumes "
+                "(labelled of the dataset has changed?); comparisons leave them out, means do not"
+            )
+    return found
 
 
 def _label_tables(labels: Mapping[str, Labels]) -> list[str]:

@@ -39,7 +39,7 @@ from sam2ft.runs.evaluation_files import table_bytes
 from sam2ft.statistics.cohort import biomarker_global_rows, global_rows
 from sam2ft.statistics.valid_share import warning_texts
 
-PART_VERSION = 6
+PART_VERSION = 7
 """Increased when the checks or the stored content change: older parts are then made again."""
 
 NEEDED = ("slice", "volume")

@@ -198,6 +198,7 @@ DATASET: Mapping[str, str] = {
     "labels.*.vertebra": "labels: {1: {name: disc, vertebra: vertebra}, 2: {name: vertebra}}",
     "labels.*.merge": "labels: {1: {name: patella, merge: [1, 17]}}",
     "labels_dropped": "labels_dropped: [8, 9]",
+    "labelled": "labelled: {subject_07: [femur, 3]}",
     "instances": "instances: {source: as_given, min_mm3: 20}",
     "intensity.clip_percentiles": "intensity: {clip_percentiles: [1, 99]}",
     "intensity.window": "intensity: {window: [-160, 240]}",

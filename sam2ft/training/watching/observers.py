@@ -191,10 +191,12 @@ class PictureWriter(SilentObserver):
 
 def picture_of(sample: SlicePrediction, stores: Mapping[str, Store], title: str | None = None) -> "Figure":
     """The QC sheet of a slice with the label names, pixel spacing and orientation of its store."""
-    from sam2ft.pictures.figures import qc_sheet
+    from sam2ft.pictures.figures import dice_of_labels, qc_sheet
     from sam2ft.pictures.views import view_of
 
     store = stores[sample.key.dataset]
-    geometry = store.record(sample.key.volume_key).geometry
-    view = view_of(geometry)
-    return qc_sheet(sample, store.labels, spacing_yx_mm=geometry.spacing_zyx_mm[1:], title=title, view=view)
+    record = store.record(sample.key.volume_key)
+    drawn = dict.fromkeys((label.id for label in store.labels.drawn(record.labelled)), math.nan)
+    dice, view = drawn | dice_of_labels(sample), view_of(record.geometry)
+    spacing_yx_mm = record.geometry.spacing_zyx_mm[1:]
+    return qc_sheet(sample, store.labels, dice, spacing_yx_mm=spacing_yx_mm, title=title, view=view)

@@ -157,19 +157,30 @@ def test_an_unknown_covariate_is_refused(raw: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("labelled", "reason"),
-    [("1", None), ("", None), ("2", "labelled names 2; allowed: 1, 5"), ("5", "labelled leaves out 1")],
+    [
+        ("1", None),
+        ("1 5", None),
+        ("", None),
+        ("2", "cases.csv: labelled of {}: '2' is no label; allowed: 1 a, 5 b"),
+        ("5", "holds label 1 a in 42 voxels, which labelled leaves out (it lists 5 b); add it to labelled"),
+    ],
 )
-def test_a_volume_that_is_labelled_in_part_is_refused_alone(
+def test_what_was_drawn_in_a_volume_is_stored_and_a_contradiction_refuses_it_alone(
     raw: Path, tmp_path: Path, labelled: str, reason: str | None
 ) -> None:
     lines = [f"{name};i/{name}_0000.nii.gz;m/{name}.nii.gz;{labelled if name == 'b' else ''}" for name in NAMES]
     (raw / "cases.csv").write_text("subject;image;mask;labelled\n" + "\n".join(lines))
     path = dataset(raw, "images: cases.csv")
-    if reason is not None:
-        path.write_text(path.read_text().replace("{1: {name: a}}", "{1: {name: a}, 5: {name: b}}"))
-    refused = run(path, tmp_path / "store").refused
-    assert [outcome.key.subject for outcome in refused] == ([] if reason is None else ["b"])
-    assert reason is None or reason in refused[0].reason
+    path.write_text(path.read_text().replace("{1: {name: a}}", "{1: {name: a}, 5: {name: b}}"))
+    summary = run(path, tmp_path / "store")
+    assert [outcome.key.subject for outcome in summary.refused] == ([] if reason is None else ["b"])
+    assert reason is None or reason.format(raw / "i" / "b_0000.nii.gz") in summary.refused[0].reason
+    records = {record.key.subject: record for record in Store.open(tmp_path / "store").volumes}
+    assert {name: record.labelled for name, record in records.items() if name != "b"} == dict.fromkeys("acd")
+    if reason is None:
+        assert records["b"].labelled == ((1,) if labelled == "1" else None)
+        partly = "drawn in part: b in 3 of 4 subjects; elsewhere they count neither as absent nor as spurious"
+        assert summary.notes == ((partly,) if labelled == "1" else ())
 
 
 @pytest.mark.parametrize("size", [200, 300, 5000])

@@ -74,7 +74,7 @@ def test_split_site_labelled_and_other_columns_are_read(tmp_path: Path) -> None:
             r"cases\.csv:3: split is empty; allowed: train, val, test in",
         ),
         ("subject,volume,image,mask,split\na,l,b,c,train\na,r,d,e,val\n", "subject a is in the splits train and val"),
-        ("subject,image,mask,labelled\na,b,c,femur\n", r"cases\.csv:2: labelled is femur; allowed: label ids"),
+        ("subject,image,mask,labelled\na,b,c,[]\n", r"cases\.csv:2: labelled is \[\]; allowed: ids or names"),
         ("subject,image,mask\n a\u0301,b,c\n\u00e1,d,e\n", "in two Unicode forms"),
         ("subject,image,mask\na\x01,b,c\n", r"cases\.csv:2: .*printable"),
         ("", "empty; its first line must name the columns subject, image, mask"),

@@ -1,5 +1,7 @@
 """Maps of thickness beside the predictions of an evaluation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,14 @@ def test_every_plate_of_every_volume_has_its_map_as_numbers_and_as_a_mesh(place,
         assert found["faces_m3"].max() < len(found["areas_mm2_n"])
     assert ply.read_bytes().startswith(b"ply\nformat binary_little_endian 1.0\n")
     assert "1 thickness maps written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("labelled", "count"), [((1, 3), 0), ((2, 3), 0), ((1, 2), 1)])
+def test_a_plate_has_no_map_where_it_or_its_bone_was_not_drawn(place, labelled, count):
+    evaluation, store = place
+    records = [replace(record, labelled=labelled) for record in store.volumes]
+    write_thickness_maps(evaluation, records, {"toy": store}, MetricSection())
+    assert len(list(evaluation.folder.rglob("*.thickness.npz"))) == count
 
 
 def test_only_the_tissues_asked_for_have_maps(place):

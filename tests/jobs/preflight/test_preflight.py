@@ -37,7 +37,7 @@ resources: {gpus_per_node: 0}
 LABELS = LabelTable((Label(1, "cartilage", interface="bone"), Label(5, "bone")))
 
 
-def write_store(folder, splits, *, name="toy", shift=0):
+def write_store(folder, splits, *, name="toy", shift=0, labelled=None):
     writer = StoreWriter(folder, name, "knee", LABELS, split_seed=7)
     mask = np.zeros((2, 8, 8), dtype=np.uint8)
     mask[:, 2:5, 2:5] = 1
@@ -52,6 +52,7 @@ def write_store(folder, splits, *, name="toy", shift=0):
             window=(0.0, 1.0),
             slices={"rows": [8, 8], "columns": [8, 8]},
             subject_fields={},
+            labelled=(labelled or {}).get(key.subject),
         )
         writer.write(volume, source=f"test {shift}")
     writer.finish(keys, splits)
@@ -240,6 +241,22 @@ def test_a_bone_that_the_mask_of_one_subject_lacks_is_refused_naming_the_subject
     """The toy's masks hold cartilage only."""
     (problem,) = problems("datamodule.metric.func={cartilagethickness: true}", "experiment.baseline=false")
     assert "toy/d/image: cartilagethickness of cartilage needs label 5 bone, which the mask lacks" in problem
+
+
+@pytest.mark.parametrize(
+    ("labelled", "told"),
+    [
+        ({"d": (1,)}, ["split test: bone was drawn in none of its volumes"]),
+        ({"a": (1,), "b": (1,)}, ["split train: bone was drawn in none of its volumes"]),
+        ({"a": (1,)}, []),
+    ],
+)
+def test_a_label_that_was_drawn_in_no_volume_of_a_split_is_a_warning_and_no_bone_is_lost(place, labelled, told):
+    shutil.rmtree("data/toy")
+    write_store(Path("data/toy"), {"a": "train", "b": "train", "c": "val", "d": "test"}, labelled=labelled)
+    assert [text.partition("dataset: ")[2] for text in resolved().warnings] == told
+    if "d" in labelled:  # its bone is not lost, but unknown: nothing is measured from it
+        assert resolved("datamodule.metric.func={cartilagethickness: true}").runs
 
 
 def test_a_tissue_without_an_interface_is_measured_by_another_definition_and_that_is_said(place):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sam2ft.data.store.drawn_labels import DrawnLabel
 from sam2ft.report.comparison.compare import ComparedEvaluation, PointRun, compare
 from sam2ft.report.page.content import (
     AgreementSection,
@@ -94,6 +95,19 @@ def test_hostile_names_are_shown_as_text_and_make_no_element(data: ReportData) -
     assert len(images) == 3
     for _, given in page.tags:
         assert not [name for name in given if name.startswith("on") or name == "style"]
+
+
+@pytest.mark.parametrize("drawn", [(3, 4), (1, 2), (9, 10)])
+def test_a_label_that_was_not_drawn_in_all_subjects_says_in_how_many(data: ReportData, drawn: tuple[int, int]) -> None:
+    whole = Page(render_page(data)).words
+    partly = [replace(one, drawn=(DrawnLabel(HOSTILE, drawn, drawn),)) for one in data.labels]
+    page = Page(render_page(replace(data, labels=tuple(partly))))
+    assert f"labelled in {drawn[0]} of {drawn[1]}" in page.words
+    assert (
+        f"Labelled in part: {HOSTILE} in {drawn[0]} of {drawn[1]} subjects; where a label was not drawn" in page.words
+    )
+    assert "abelled in" not in whole
+    assert not [name for _, given in page.tags for name in given if name.startswith("on")]
 
 
 def test_the_page_refers_to_nothing_but_itself_and_files_beside_it(data: ReportData) -> None:

@@ -49,6 +49,15 @@ VALUES = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("undrawn", ["a", "b"])
+def test_a_label_that_was_not_drawn_in_a_subject_has_a_column_that_says_so(pages_of, undrawn):
+    pages, _ = pages_of([one for one in VALUES if one[1:3] != (undrawn, 2) and one[0] != "run-1"])
+    for page in pages:
+        assert page.labels == ("label 1", "label 2")
+        assert ("not labelled" in render_subject(page, "now")) is (page.subject == undrawn)
+        assert page.failed("best") == ()
+
+
 def test_all_labels_and_all_runs_are_there_the_chosen_first_and_the_lowest_subject_first(pages_of):
     (first, second), _ = pages_of(VALUES)
     assert (first.subject, second.subject) == ("b", "a")

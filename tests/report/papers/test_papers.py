@@ -91,6 +91,14 @@ def study(comparison):
     return make
 
 
+@pytest.mark.parametrize("words", ["", "patella in 3 of 12 subjects", "a_b in 1 of 12 subjects (1 of 13 volumes)"])
+def test_the_text_says_which_labels_were_not_drawn_in_all_subjects(study, words):
+    text = methods_text(study(data=(replace(DATA, drawn=words),)))
+    told = f"Not every label was drawn in every subject ({escaped_text(words)}): where a label was not drawn, it was"
+    assert (told in text) is bool(words)
+    assert ("Not every label" in text) is bool(words)
+
+
 def test_the_text_says_what_the_configuration_says(study):
     text = methods_text(study(experiment(trainable={"image_encoder": False, "mask_decoder": True}, clip_grad=None)))
     assert "We fine-tuned the mask decoder; everything else was frozen." in text
