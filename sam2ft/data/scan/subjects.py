@@ -1,0 +1,164 @@
+"""Who a file belongs to: the folder, or the part of a file name, that tells subjects apart."""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sam2ft.data.formats.readers import volume_endings
+from sam2ft.data.scan.found import FoundImage
+
+_SEPARATORS = re.compile(r"[_\-. ]+")
+
+
+@dataclass
+class Subjects:
+    """The subjects of a scan, and how they were told apart."""
+
+    of_place: dict[Path, str] = field(default_factory=dict)
+    """Place of an image -> its subject."""
+    level: int | None = None
+    """Which folder below the scanned one names them, from 1; None: file names, or there is one subject."""
+    rule: str = ""
+    """How subjects were told apart, in words."""
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(set(self.of_place.values()))
+
+
+def stem_of(name: str) -> str:
+    """The name of a volume file without its ending."""
+    low = name.lower()
+    ending = next((ending for ending in (".seg.nrrd", *volume_endings()) if low.endswith(ending)), "")
+    return name[: len(name) - len(ending)] if ending and len(ending) < len(name) else name
+
+
+def subjects_of(images: Sequence[FoundImage], level: int | None = None) -> Subjects:
+    """The subject of every image.
+
+    Args:
+        level: the folder below the scanned one that names subjects, from 1; None: found by the rules below.
+
+    The first folder level at which folders differ names the subjects, unless the PatientID of DICOM images says that
+    such a folder holds several persons: then a deeper one. Files that lie together are told apart by their names.
+    """
+    if not images:
+        return Subjects()
+    if level is not None:
+        return _by_level(images, level - 1, f"folder level {level}, as --level says")
+    folders = {image: image.parts if image.is_dicom and image.place.is_dir() else image.parts[:-1] for image in images}
+    found = _level(images, folders)
+    if found is None:
+        by_names = [image for image in images if not (image.is_dicom and image.place.is_dir())]
+        return _by_names(by_names) if by_names and len(by_names) == len(images) else _one_subject(images)
+    result = _by_level(images, found, f"folder level {found + 1} below the scanned folder")
+    result.warnings += _shared_patients(images, result)
+    return result
+
+
+def _level(images: Sequence[FoundImage], folders: Mapping[FoundImage, Sequence[str]]) -> int | None:
+    """Index of the folder level that tells subjects apart; None: no level does."""
+    deepest = min(len(parts) for parts in folders.values())
+    for depth in range(deepest):
+        groups: dict[tuple[str, ...], list[FoundImage]] = defaultdict(list)
+        for image, parts in folders.items():
+            groups[tuple(parts[: depth + 1])].append(image)
+        if len(groups) == 1:
+            continue
+        if any(len({image.uids[2] for image in group} - {""}) > 1 for group in groups.values()):
+            continue
+        if _one_study(images) or _are_kinds(groups):
+            return None
+        return depth
+    return None
+
+
+def _one_study(images: Sequence[FoundImage]) -> bool:
+    """Whether all images are DICOM images of one study of one person."""
+    return all(image.uids[1] for image in images) and len({image.uids[1:] for image in images}) == 1
+
+
+def _are_kinds(groups: Mapping[tuple[str, ...], Sequence[FoundImage]]) -> bool:
+    """Whether folders hold kinds of images (T1/, T2/) rather than persons: more file names in them than folders."""
+    files = [image for group in groups.values() for image in group if not image.is_dicom]
+    if len(files) < sum(map(len, groups.values())):
+        return False
+    return len({stem_of(image.place.name) for image in files}) > len(groups)
+
+
+def _by_level(images: Sequence[FoundImage], depth: int, rule: str) -> Subjects:
+    prefixes = {image.place: image.parts[: depth + 1] for image in images}
+    homes: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for parts in prefixes.values():
+        homes[stem_of(parts[-1]) if parts else ""].add(parts)
+    found = Subjects(level=depth + 1, rule=rule)
+    for image in images:
+        parts = prefixes[image.place]
+        name = stem_of(parts[-1]) if parts else image.root.resolve().name
+        # The same name in two folders (site_a/001, site_b/001) is two persons.
+        found.of_place[image.place] = name if len(homes[name]) <= 1 else "-".join((*parts[:-1], name))
+    return found
+
+
+def _shared_patients(images: Sequence[FoundImage], subjects: Subjects) -> list[str]:
+    """Folders that hold one person by PatientID, though the others differ: one subject would leak into two splits."""
+    names: dict[str, set[str]] = defaultdict(set)
+    for image in images:
+        if image.uids[2]:
+            names[image.uids[2]].add(subjects.of_place[image.place])
+    shared = [sorted(group) for group in names.values() if len(group) > 1]
+    if len(names) == 1 and shared:
+        return [
+            f"all {len(shared[0])} subjects have one PatientID, as files do that were made anonymous; if they are "
+            "visits of one person, give them one subject in the table of sources"
+        ]
+    return [
+        f"{' and '.join(group)} have the same PatientID: give them one subject in the table of sources, or one person "
+        "is trained on and tested"
+        for group in shared
+    ]
+
+
+def _one_subject(images: Sequence[FoundImage]) -> Subjects:
+    found = Subjects(rule="all images are of one study, or lie in one folder")
+    for image in images:
+        parts = image.parts[:1] if len(image.parts) > 1 else ()
+        found.of_place[image.place] = parts[0] if parts else image.root.resolve().name
+    return found
+
+
+def _by_names(images: Sequence[FoundImage]) -> Subjects:
+    """Subjects by the first words of file names: as few words as leave fewer endings than subjects."""
+    stems = {image.place: stem_of(image.place.name) for image in images}
+    words = {place: [word for word in _SEPARATORS.split(stem) if word] for place, stem in stems.items()}
+    most = max(map(len, words.values()))
+    count = most
+    for number in range(1, most):
+        heads = {tuple(parts[:number]) for parts in words.values()}
+        tails = {tuple(parts[number:]) for parts in words.values()}
+        if len(heads) > 1 and len(tails) <= len(heads) and _tails_repeat(words, number):
+            count = number
+            break
+    found = Subjects(rule="the names of files")
+    for place, stem in stems.items():
+        found.of_place[place] = _beginning(stem, count)
+    if count < most:
+        example = next(place for place, parts in words.items() if len(parts) > count)
+        found.rule = f"the beginning of file names ({found.of_place[example]} of {example.name})"
+    return found
+
+
+def _tails_repeat(words: Mapping[Path, list[str]], number: int) -> bool:
+    """Whether what follows the subject is a kind of image, which most subjects share."""
+    tails = [tuple(parts[number:]) for parts in words.values()]
+    return len(set(tails)) * 2 <= len(tails) or len(set(tails)) == 1
+
+
+def _beginning(stem: str, count: int) -> str:
+    """The first `count` words of a name, with their separators."""
+    matches = list(_SEPARATORS.finditer(stem))
+    matches = [match for match in matches if match.start() > 0]
+    return stem if count > len(matches) else stem[: matches[count - 1].start()]
