@@ -2,6 +2,7 @@
 
 import json
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,9 +139,15 @@ def _series_lines(plan: Plan, kinds: Sequence[ImageKind]) -> list[str]:
     lines += _comment(f"Rule: {RULE}.")
     if others:
         lines += _comment("Other images (--series chooses them):")
-        lines += [f"#   series: {_choice_of(kind)}   # {_told(kind)}"[:200] for kind in others[:_MOST_OTHERS]]
-        if len(others) > _MOST_OTHERS:
-            lines.append(f"#   and {len(others) - _MOST_OTHERS} more kinds")
+        groups: dict[tuple[object, ...], list[ImageKind]] = {}
+        for kind in others:
+            groups.setdefault((kind.name.casefold(), kind.first.plane, kind.first.part), []).append(kind)
+        for alike in list(groups.values())[:_MOST_OTHERS]:
+            more = f"; and {len(alike) - 1} more echoes or phases" if len(alike) > 1 else ""
+            tails = _comment_tails(_told(alike[0]) + more)
+            lines += [f"#   {_choice_of(alike[0], kinds)}", *(f"#  {line}" for line in tails)]
+        if len(groups) > _MOST_OTHERS:
+            lines.append(f"#   and {len(groups) - _MOST_OTHERS} more kinds")
     if plan.series:
         lines.append(f"series: {_flow(plan.series)}")
     return lines
@@ -150,8 +157,7 @@ def _source_lines(plan: Plan, sources: Sources) -> list[str]:
     if sources is None or isinstance(sources, Path):
         return [
             *_comment(
-                f"A table lists the {len(plan.volumes)} volumes, because no pattern finds exactly these: a line for "
-                "each, which you may edit."
+                "A table lists the volumes, one in each line, because no pattern finds exactly these; you may edit it."
             ),
             f"sources: {{images: {_value(str(sources))}}}",
         ]
@@ -191,16 +197,23 @@ def _told(kind: ImageKind) -> str:
     return f"{', '.join(facts)}: {subjects}, {len(kind.masked)} with a mask on its grid"
 
 
-def _choice_of(kind: ImageKind) -> str:
+def _choice_of(kind: ImageKind, kinds: Sequence[ImageKind]) -> str:
+    """The keys that tell a kind of series apart from the others."""
     image: FoundImage = kind.first
-    keys: dict[str, Any] = {}
-    if image.is_dicom:
-        text = "".join("?" if letter in "*?[]" else letter for letter in kind.name)
-        keys |= {"description": text} if text.strip("? ") else {}
-        keys |= {"echo_ms": image.echo_ms} if kind.echo and image.echo_ms is not None else {}
-        keys |= {"part": image.part} if image.part else {}
-        keys |= {"phase": image.phase} if image.phase else {}
-    return _flow(keys) if keys else '{description: "..."}'
+    if not image.is_dicom:
+        return f'--series "{_one_line(kind.name)}*"'
+    text = "".join("?" if letter in "*?[]" else letter for letter in kind.name)
+    keys: dict[str, Any] = {"description": text} if text.strip("? ") else {}
+    alike = [other.first for other in kinds if other.name.casefold() == kind.name.casefold()]
+    for key in ("plane", "part", "echo_ms", "phase"):
+        value = getattr(image, key)
+        if value is not None and len({getattr(one, key) for one in alike}) > 1:
+            keys[key] = value
+    return f"series: {_flow(keys or {'plane': image.plane})}"
+
+
+def _comment_tails(text: str) -> list[str]:
+    return [f"     {line}" for line in textwrap.wrap(text, _WIDTH - 8)]
 
 
 def _flow(values: Mapping[str, Any]) -> str:
@@ -211,6 +224,8 @@ def _value(value: Any) -> str:
     """A value as YAML in one line; a text as JSON writes it, which YAML reads too, unless it is a plain word."""
     if isinstance(value, str) and _PLAIN_WORD.fullmatch(value) and value.lower() not in _RESERVED:
         return value
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return json.dumps(value, ensure_ascii=False)
 
 

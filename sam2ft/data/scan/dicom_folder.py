@@ -94,7 +94,8 @@ def _stacks(at: Path, images: Sequence[DicomImage], root: Path) -> list[FoundIma
 def _image(at: Path, stack: StackDescription, root: Path) -> FoundImage:
     first = stack.images[0]
     rows, columns = first.size
-    grid, problems = None, ()
+    grid: Grid | None = None
+    problems: tuple[str, ...] = ()
     try:
         geometry = place(at, stack.images, _ANY_DISTANCE).geometry
         grid = Grid((columns, rows, geometry.shape_zyx[0]), geometry.affine)

@@ -135,6 +135,8 @@ class FoundMask:
     """Value -> name, where the file names its segments."""
     references: tuple[str, ...] = ()
     """SeriesInstanceUID of the images that it was drawn on, where it says so."""
+    by_names: bool = False
+    """Its numbers mean nothing: names of segments alone say which label each is."""
     known_as: str = "name"
     """By what it was taken as a mask: its name, or its content."""
 

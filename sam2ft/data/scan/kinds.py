@@ -8,7 +8,7 @@ from fnmatch import translate
 from typing import Any
 
 from sam2ft.core.errors import DataError, listed
-from sam2ft.data.scan.found import FoundImage
+from sam2ft.data.scan.found import FoundImage, FoundMask
 from sam2ft.data.scan.pairing import Pairing
 from sam2ft.data.scan.subjects import Subjects, stem_of
 
@@ -143,11 +143,12 @@ def fits(image: FoundImage, wanted: Mapping[str, Any]) -> bool:
 
 
 def mask_kinds(pairing: Pairing) -> Counter[str]:
-    """Name of masks without their subject -> number of subjects that have it."""
-    seen = {(mask_kind(pair.mask.path.name, pair.subject), pair.subject) for pair in pairing.pairs}
+    """Kind of masks -> number of subjects that have it."""
+    seen = {(mask_kind(pair.mask, pair.subject), pair.subject) for pair in pairing.pairs}
     return Counter(name for name, _ in seen)
 
 
-def mask_kind(name: str, subject: str) -> str:
-    """The name of a mask without its subject and numbers that belong to it."""
-    return re.sub(re.escape(subject), "*", name, flags=re.IGNORECASE)
+def mask_kind(mask: FoundMask, subject: str) -> str:
+    """The path of a mask below the scanned folder without its subject, and without folders that have numbers."""
+    *folders, name = (re.sub(re.escape(subject), "*", part, flags=re.IGNORECASE) for part in mask.parts)
+    return "/".join(["*" if any(map(str.isdigit, folder)) else folder for folder in folders] + [name])

@@ -20,7 +20,7 @@ def label_table(plan: Plan, stray: Sequence[Path]) -> tuple[Mapping[int, str], t
         return dict(enumerate(plan.labels, start=1)), ()
     masks = [mask for volume in plan.volumes for mask in volume.masks.values()]
     names = _of_segments(masks)
-    by_names = any(mask.grid is None for mask in masks) or any(len(given) > 1 for given in names.values())
+    by_names = any(mask.by_names for mask in masks) or any(len(given) > 1 for given in names.values())
     if by_names and all(mask.names for mask in masks):
         different = _different(name for mask in masks for name in mask.names.values())
         note = "Names of segments say which label each is, because their numbers differ between files."

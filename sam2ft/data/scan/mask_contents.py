@@ -8,6 +8,8 @@ import numpy as np
 
 from sam2ft.core.errors import DataError
 from sam2ft.data.dicom.header import DAMAGE
+from sam2ft.data.formats.nrrd_file import num_layers, read_layers
+from sam2ft.data.formats.readers import READERS
 from sam2ft.data.masks.read_masks import MaskReader
 from sam2ft.data.scan.dicom_folder import references_of
 from sam2ft.data.scan.found import FoundMask, Grid
@@ -28,6 +30,8 @@ def mask_in(path: Path, root: Path, kind: str, known_as: str) -> FoundMask:
         DataError: it cannot be read as a mask, or holds an image.
     """
     try:
+        if kind == READERS["nrrd"].kind and num_layers(path) > 1:
+            return _layered(path, root, kind)
         volume = MaskReader().read(path)
     except DAMAGE as error:
         raise DataError(f"{path}: cannot be read ({type(error).__name__})") from None
@@ -40,6 +44,14 @@ def mask_in(path: Path, root: Path, kind: str, known_as: str) -> FoundMask:
     ids = tuple(int(value) for value in np.round(values) if round(float(value)) != 0)
     names = {segment.value: segment.name for segment in volume.segments if segment.value in ids}
     return FoundMask(path, root, kind, grid, ids, names, known_as=known_as)
+
+
+def _layered(path: Path, root: Path, kind: str) -> FoundMask:
+    """A segmentation of 3D Slicer whose layers use the same numbers."""
+    images = read_layers(path)
+    names = dict(enumerate((segment.name for segment in images[0].segments), start=1))
+    grid = Grid(images[0].array.shape, images[0].affine, images[0].oriented)
+    return FoundMask(path, root, kind, grid, tuple(names), names, by_names=True)
 
 
 def is_mask_by_content(mask: FoundMask) -> bool:
@@ -55,7 +67,7 @@ def dicom_mask(path: Path, root: Path, kind: str) -> FoundMask:
     """
     references, names = references_of(path)
     if kind == "structures":
-        return FoundMask(path, root, "RTSTRUCT", None, tuple(sorted(names)), names, references, known_as="header")
+        return FoundMask(path, root, "RTSTRUCT", None, tuple(sorted(names)), names, references, True, "header")
     found = mask_in(path, root, "DICOM-SEG", "header")
     of_values = {value: names[value] for value in found.values if value in names}
     return FoundMask(path, root, "DICOM-SEG", found.grid, found.values, of_values, references, known_as="header")

@@ -57,9 +57,8 @@ def paired(images: Sequence[FoundImage], masks: Sequence[FoundMask], subjects: S
         else:
             everywhere = _fitting(mask, images)
             homes = {subjects.of_place[image.place] for image in everywhere}
-            if len(homes) != 1 or mask.grid is None or not mask.grid.oriented:
-                reason = "no name of a subject" if not homes else f"no name of a subject, on the grid of {len(homes)}"
-                found.lonely.append((mask, reason))
+            if len(homes) != 1 or mask.grid is None or mask.grid.oriented is False:
+                found.lonely.append((mask, _loneliness(len(images), len(homes))))
                 continue
             subject, by, candidates = homes.pop(), "grid", everywhere
         fitting = _fitting(mask, candidates)
@@ -68,6 +67,17 @@ def paired(images: Sequence[FoundImage], masks: Sequence[FoundMask], subjects: S
         else:
             found.lonely.append((mask, f"on the grid of none of the {len(candidates)} images of {subject}"))
     return found
+
+
+def _loneliness(images: int, subjects: int) -> str:
+    """Why a mask without the name of a subject belongs to no image."""
+    if not images:
+        return "no image was found"
+    return (
+        f"no name of a subject; on the grid of images of {subjects} subjects"
+        if subjects
+        else ("no name of a subject, and on the grid of no image")
+    )
 
 
 def _fitting(mask: FoundMask, images: Sequence[FoundImage]) -> list[FoundImage]:

@@ -107,8 +107,11 @@ def _units(pairing: Pairing, plan: Plan) -> list[Unit]:
 
 def _label(pair: Pair) -> str:
     """The label of a file that holds one: its name without the subject."""
-    name = mask_kind(stem_of(pair.mask.path.name), pair.subject).replace("*", " ")
-    return re.sub(r"[_\-. ]+", " ", name).strip() or "label"
+    for part in (stem_of(pair.mask.path.name), *reversed(pair.mask.parts[:-1])):
+        name = re.sub(re.escape(pair.subject), " ", part, flags=re.IGNORECASE)
+        if name := re.sub(r"[_\-. ]+", " ", name).strip():
+            return name
+    return "label"
 
 
 def _same_labels(units: Sequence[Unit], plan: Plan) -> list[Unit]:
@@ -160,13 +163,18 @@ def _add_subject(
             reason = "its masks fit no image that --series means" if units else "no mask was found on its images"
             plan.left_out.append((subject, reason))
     for image, given in homes.items():
-        ordered = sorted(given, key=lambda unit: (-popular[mask_kind(unit.first.path.name, subject)], unit.first.path))
+        ordered = sorted(given, key=lambda unit: _mask_rank(unit, popular))
         if len(ordered) > 1:
-            others = listed([unit.first.path.name for unit in ordered[1:]], 3)
+            first, *others = ["/".join(unit.first.parts) for unit in ordered]
             plan.choices.append(
-                f"{subject}: {len(ordered)} masks fit its image; {ordered[0].first.path.name} is taken, not {others}"
+                f"{subject}: {len(ordered)} masks fit its image; {first} is taken, not {listed(others, 3)}"
             )
         plan.volumes.append(PlannedVolume(subject, "", image, ordered[0].masks))
+
+
+def _mask_rank(unit: Unit, popular: Counter[str]) -> tuple[bool, int, Path]:
+    """The rule among several masks of an image: those called so, then the kind of most subjects, then by name."""
+    return unit.first.known_as == "content", -popular[mask_kind(unit.first, unit.subject)], unit.first.path
 
 
 def _nearness(mask: FoundMask, image: FoundImage) -> tuple[int, int]:
@@ -220,11 +228,7 @@ def _drop_unusable(plan: Plan) -> None:
         except DataError as error:
             reason = str(error)
         if reason:
-            plan.left_out.append((volume.subject, f"{_relative(volume.image.place)}: {reason}"))
+            plan.left_out.append((volume.subject, f"{volume.image.place}: {reason}"))
         else:
             kept.append(volume)
     plan.volumes = kept
-
-
-def _relative(path: Path) -> str:
-    return path.as_posix()

@@ -23,16 +23,20 @@ def patterns_for(rows: Sequence[VolumeFiles]) -> tuple[str, str | dict[str, str]
         return None
     subjects = [row.key.subject for row in rows]
     images = _pattern([row.image for row in rows], subjects)
-    labels = list(rows[0].masks)
-    if labels:
-        of_labels = {label: _pattern([row.masks[label] for row in rows], subjects) for label in labels}
-        masks = {label: pattern for label, pattern in of_labels.items() if pattern is not None}
-        found = masks if len(masks) == len(labels) else None
-    else:
-        found = _pattern([row.mask for row in rows], subjects)
-    if images is None or found is None:
+    masks = _mask_patterns(rows, subjects)
+    if images is None or masks is None:
         return None
-    return (images, found) if _find_the_same(images, found, rows) else None
+    return (images, masks) if _find_the_same(images, masks, rows) else None
+
+
+def _mask_patterns(rows: Sequence[VolumeFiles], subjects: Sequence[str]) -> str | dict[str, str] | None:
+    """The pattern of the masks, or that of each label where each has a file."""
+    labels = list(rows[0].masks)
+    if not labels:
+        return _pattern([row.mask for row in rows], subjects)
+    found = {label: _pattern([row.masks[label] for row in rows], subjects) for label in labels}
+    known = {label: pattern for label, pattern in found.items() if pattern is not None}
+    return known if len(known) == len(labels) else None
 
 
 def _find_the_same(images: str, masks: str | dict[str, str], rows: Sequence[VolumeFiles]) -> bool:

@@ -45,7 +45,7 @@ def overview_lines(found: Overview, width: int) -> list[str]:
     rule = f" ({found.subjects.rule})" if found.subjects.rule else ""
     counts = [
         f"{_plural(count, 'subject')}{rule}",
-        _plural(len(found.scan.images), "image"),
+        _series(found.scan.images),
         _plural(len(found.scan.masks), "mask"),
         _plural(found.scan.num_files, "file"),
     ]
@@ -106,6 +106,15 @@ def _cut(text: str, size: int) -> str:
     return f"{text[: size - 1 - end]}…{text[len(text) - end :]}"
 
 
+def _series(images: Sequence[FoundImage]) -> str:
+    """How many series and image files there are; echoes and phases are no series of their own."""
+    series = len({(image.place, image.uids[0]) for image in images if image.is_dicom})
+    files = sum(not image.is_dicom for image in images)
+    texts = [f"{series} series"] if series else []
+    texts += [_plural(files, "image file")] if files else []
+    return " and ".join(texts) or "no image"
+
+
 def _kinds(found: Overview) -> list[Row]:
     """One row for kinds that differ in echo, phase and the like alone."""
     groups: dict[tuple[object, ...], list[ImageKind]] = defaultdict(list)
@@ -122,7 +131,7 @@ def _kinds(found: Overview) -> list[Row]:
         twice = {subject for kind in group for subject in kind.twice}
         shape, edges = _size(group[0].first)
         sizes = {image.shape for image in images}
-        mark = "* " if any(image in used for image in images) else "  "
+        mark = "> " if any(image in used for image in images) else "  "
         more = [f"{len(twice)} have it more than once"] if twice else []
         more += [f"{len(sizes)} sizes"] if len(sizes) > 1 else []
         rows.append(
@@ -169,20 +178,18 @@ def _masks(found: Overview) -> list[Row]:
     rows: list[Row] = []
     groups: dict[tuple[str, str], list[tuple[str, str, tuple[int, ...]]]] = defaultdict(list)
     for pair in found.pairing.pairs:
-        key = mask_kind(pair.mask.path.name, pair.subject), pair.mask.kind
+        key = mask_kind(pair.mask, pair.subject), pair.mask.kind
         groups[key].append((pair.subject, pair.by, pair.mask.values))
     total = len(found.subjects.names)
     used = {mask.path for volume in found.plan.volumes for mask in volume.masks.values()}
     names = {
-        (mask_kind(pair.mask.path.name, pair.subject), pair.mask.kind)
-        for pair in found.pairing.pairs
-        if pair.mask.path in used
+        (mask_kind(pair.mask, pair.subject), pair.mask.kind) for pair in found.pairing.pairs if pair.mask.path in used
     }
     for (name, kind), entries in sorted(groups.items(), key=lambda item: -len(item[1])):
         values = sorted({value for _, _, own in entries for value in own})
         subjects = Counter(subject for subject, _, _ in entries)
         ways = Counter(BY[by] for _, by, _ in entries)
-        mark = "* " if (name, kind) in names else "  "
+        mark = "> " if (name, kind) in names else "  "
         rows.append(
             (
                 *(mark + name, kind, f"{len(subjects)} of {total}", _ranges(values) or "none"),
@@ -228,13 +235,24 @@ def _attention(found: Overview, width: int) -> list[str]:
     )
     add("masks of no image:", [f"{mask.path}: {why}" for mask, why in found.pairing.lonely])
     add("zip archives (--unpack DIR unpacks and scans them):", [
-        f"{archive.path}: {_plural(archive.num_files, 'file')}, {archive.num_bytes / 1e6:.1f} MB"
+        f"{archive.path}: {_plural(archive.num_files, 'file')}, {_megabytes(archive.num_bytes)}"
         for archive, _ in scan.archives
     ])  # fmt: skip
-    add("cannot be read:", [f"{path}: {why}" for path, why in scan.unreadable])
+    add("cannot be read:", _unreadable(scan))
     add("not looked into:", [f"{path}: {why}" for path, why in scan.left_out])
     lines += _rest(scan, width, found.hidden)
     return lines
+
+
+def _unreadable(scan: Scanned) -> list[str]:
+    """Files that cannot be read; those of one folder with one reason together."""
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for path, why in scan.unreadable:
+        groups[str(path.parent), why].append(path.name)
+    return [
+        f"{folder}/{names[0]}: {why}" if len(names) == 1 else f"{folder}: {len(names)} files ({names[0]}, ...): {why}"
+        for (folder, why), names in groups.items()
+    ]
 
 
 def _rest(scan: Scanned, width: int, hidden: Callable[[str], str]) -> list[str]:
@@ -246,11 +264,15 @@ def _rest(scan: Scanned, width: int, hidden: Callable[[str], str]) -> list[str]:
     return ["", *_wrapped(hidden(f"no images: {', '.join(facts)}"), width, "  ")] if facts else []
 
 
+def _megabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:.1f} kB"
+
+
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _wrapped(text: str, width: int, indent: str) -> list[str]:
     lead = text[: len(text) - len(text.lstrip())]
-    lines = textwrap.wrap(text, width, subsequent_indent=indent or lead, break_long_words=False)
+    lines = textwrap.wrap(text, width, subsequent_indent=indent or lead, break_long_words=False, break_on_hyphens=False)
     return lines or [""]

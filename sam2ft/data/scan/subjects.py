@@ -6,9 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from sam2ft.data.formats.readers import volume_endings
 from sam2ft.data.scan.found import FoundImage
 
+_GENERIC = re.compile(r"(im(g|ages?)|dicoms?|dcm|data|volumes?|scans?|raw|nifti|series|mri?|ct)[\d_]*")
+"""Names of folders and files that name no subject."""
 _SEPARATORS = re.compile(r"[_\-. ]+")
 
 
@@ -52,8 +56,8 @@ def subjects_of(images: Sequence[FoundImage], level: int | None = None) -> Subje
     folders = {image: image.parts if image.is_dicom and image.place.is_dir() else image.parts[:-1] for image in images}
     found = _level(images, folders)
     if found is None:
-        by_names = [image for image in images if not (image.is_dicom and image.place.is_dir())]
-        return _by_names(by_names) if by_names and len(by_names) == len(images) else _one_subject(images)
+        files = not any(image.is_dicom and image.place.is_dir() for image in images)
+        return _by_names(images) if files and not _are_of_one(images) else _one_subject(images)
     result = _by_level(images, found, f"folder level {found + 1} below the scanned folder")
     result.warnings += _shared_patients(images, result)
     return result
@@ -87,6 +91,22 @@ def _are_kinds(groups: Mapping[tuple[str, ...], Sequence[FoundImage]]) -> bool:
     if len(files) < sum(map(len, groups.values())):
         return False
     return len({stem_of(image.place.name) for image in files}) > len(groups)
+
+
+def _are_of_one(images: Sequence[FoundImage]) -> bool:
+    """Whether files are images of one person: one file, or files without a number on one grid (fat.nii, water.nii)."""
+    if len({image.place for image in images}) == 1:
+        return True
+    first = images[0].grid
+    if first is None or not first.oriented or any(map(str.isdigit, "".join(image.place.name for image in images))):
+        return False
+    within = float(first.edges_mm.min())
+    return all(
+        image.grid is not None
+        and image.grid.shape == first.shape
+        and float(np.abs(image.grid.corners_mm - first.corners_mm).max()) < within
+        for image in images
+    )
 
 
 def _by_level(images: Sequence[FoundImage], depth: int, rule: str) -> Subjects:
@@ -123,10 +143,12 @@ def _shared_patients(images: Sequence[FoundImage], subjects: Subjects) -> list[s
 
 
 def _one_subject(images: Sequence[FoundImage]) -> Subjects:
+    """All images as those of one subject, named by the first folder that they share and that is more than `images`."""
     found = Subjects(rule="all images are of one study, or lie in one folder")
+    shared = [parts[0] for parts in zip(*(image.parts for image in images), strict=False) if len(set(parts)) == 1]
+    names = [stem_of(part) for part in shared if not _GENERIC.fullmatch(stem_of(part).lower())]
     for image in images:
-        parts = image.parts[:1] if len(image.parts) > 1 else ()
-        found.of_place[image.place] = parts[0] if parts else image.root.resolve().name
+        found.of_place[image.place] = names[0] if names else image.root.resolve().name
     return found
 
 

@@ -1,12 +1,13 @@
 """Files that hold a volume (NIfTI, NRRD, MetaImage, ...): images and masks told apart by name, and by content."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nibabel
 
 from sam2ft.config.schema.dataset import AS_IS
+from sam2ft.config.schema.series import SeriesPart
 from sam2ft.core.errors import DataError
 from sam2ft.core.quiet import quiet_readers
 from sam2ft.data.dicom.header import DAMAGE
@@ -43,9 +44,18 @@ _MASK_WORDS = frozenset(
         "annotation",
         "annotations",
     }
-    | {"contour", "contours", "labelmaps", "annotations"}
+    | {"labelmap", "contour", "contours", "labelmaps", "annotations"}
 )
 _MASK_ENDINGS = (".seg.nrrd", ".seg.mha")
+_MAP_WORDS = frozenset({"map", "maps", "t1map", "t2map", "t1rhomap", "adc", "t2maps", "t1rhomaps"})
+_PARTS: Mapping[str, SeriesPart] = {
+    "water": "water",
+    "fat": "fat",
+    "inphase": "in_phase",
+    "outphase": "out_phase",
+    "magnitude": "magnitude",
+    "phase": "phase",
+}
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 _DIGITS = re.compile(r"\d+")
 
@@ -54,6 +64,16 @@ def is_named_as_mask(parts: Sequence[str]) -> bool:
     """Whether a name or a folder of a path says that it is a mask."""
     words = {word.lower() for part in parts for word in _WORD.findall(part)} | {part.lower() for part in parts}
     return not words.isdisjoint(_MASK_WORDS) or parts[-1].lower().endswith(_MASK_ENDINGS)
+
+
+def _is_named_as_map(parts: Sequence[str]) -> bool:
+    return any(word in _MAP_WORDS for part in parts for word in re.split(r"[^a-z0-9]+", part.lower()))
+
+
+def part_in_name(name: str) -> SeriesPart | None:
+    """The part of a complex or Dixon image that the name of a file says it is."""
+    words = [word.lower() for word in _WORD.findall(name)]
+    return next((_PARTS[word] for word in words if word in _PARTS), None)
 
 
 def reader_at(path: Path) -> Reader | None:
@@ -89,10 +109,12 @@ class VolumeFiles:
             try:
                 return mask_in(path, self.root, reader.kind, "name")
             except DataError:
+                if parts[-1].lower().endswith(_MASK_ENDINGS):
+                    raise
                 # An image whose folder has such a name, such as `label study`.
                 return self._image(path, reader)
         alike = tuple(_DIGITS.sub("#", part) for part in parts)
-        if self._is_mask.get(alike, True):
+        if self._is_mask.get(alike, not _is_named_as_map(parts)):
             try:
                 mask = mask_in(path, self.root, reader.kind, "content")
                 self._is_mask[alike] = is_mask_by_content(mask)
@@ -115,6 +137,7 @@ class VolumeFiles:
             shape=description.shape,
             grid=grid,
             plane="" if grid is None else plane_of(grid),
+            part="map" if _is_named_as_map(path.relative_to(self.root).parts) else part_in_name(path.name),
             problems=tuple(without_path(DataError(problem), path) for problem in description.problems),
         )
 
