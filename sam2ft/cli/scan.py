@@ -131,7 +131,7 @@ def look_through(given: argparse.Namespace, wanted: Mapping[str, Any], show: "Pr
     if given.unpack is not None and (folders := _unpacked(scan, roots, given.unpack)):
         scan = scanned([*roots, *folders], show)
         scan.archives = []
-    subjects = subjects_of(scan.images, given.level)
+    subjects = subjects_of(scan.images, given.level, scan.masks)
     pairing = paired(scan.images, scan.masks, subjects)
     kinds = kinds_of(scan.images, subjects, pairing)
     if wanted and kinds:

@@ -1,12 +1,14 @@
 """What mask files hold: their integers, the names of their segments and regions, and names in label files."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from sam2ft.core.errors import DataError
+from sam2ft.core.quiet import quiet_readers
 from sam2ft.data.dicom.header import DAMAGE
 from sam2ft.data.formats.nrrd_file import num_layers, read_layers
 from sam2ft.data.formats.readers import READERS
@@ -52,6 +54,20 @@ def _layered(path: Path, root: Path, kind: str) -> FoundMask:
     names = dict(enumerate((segment.name for segment in images[0].segments), start=1))
     grid = Grid(images[0].array.shape, images[0].affine, images[0].oriented)
     return FoundMask(path, root, kind, grid, tuple(names), names, by_names=True)
+
+
+@quiet_readers()
+def are_versions(masks: Sequence[FoundMask]) -> bool:
+    """Whether masks of one label each are of one structure, drawn twice, rather than of several structures.
+
+    Two of them have more voxels in common than not (Dice above 0.5); structures beside or inside of each other do not.
+    """
+    arrays = [MaskReader().read(mask.path).array_zyx != 0 for mask in masks]
+    for first, second in combinations(arrays, 2):
+        both = int(first.sum()) + int(second.sum())
+        if first.shape == second.shape and both and 4 * int((first & second).sum()) > both:
+            return True
+    return False
 
 
 def is_mask_by_content(mask: FoundMask) -> bool:

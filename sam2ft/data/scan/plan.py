@@ -12,6 +12,7 @@ from sam2ft.core.errors import DataError, listed
 from sam2ft.core.keys import checked_name
 from sam2ft.data.scan.found import FoundImage, FoundMask
 from sam2ft.data.scan.kinds import ImageKind, fits, mask_kind, mask_kinds
+from sam2ft.data.scan.mask_contents import are_versions
 from sam2ft.data.scan.pairing import Pair, Pairing
 from sam2ft.data.scan.subjects import Subjects, stem_of
 
@@ -90,28 +91,35 @@ def _units(pairing: Pairing, plan: Plan) -> list[Unit]:
     for pair in pairing.pairs:
         groups[pair.subject, pair.images].append(pair)
     found: list[Unit] = []
+    versions: dict[tuple[str, ...], bool] = {}
     for (subject, images), pairs in groups.items():
-        masks = {_label(pair): pair.mask for pair in pairs}
-        per_label = len(masks) == len(pairs) > 1 and all(
-            len(mask.values) <= 1 and mask.grid is not None and not mask.names for mask in masks.values()
-        )
-        if per_label:
-            found.append(Unit(subject, dict(sorted(masks.items())), images))
-        else:
-            found += [Unit(subject, {"": pair.mask}, images) for pair in pairs]
+        masks = {_label(pair): pair.mask for pair in sorted(pairs, key=_label) if _holds_one_label(pair.mask)}
+        names = tuple(masks)
+        if 1 < len(masks) == len(pairs) and len({mask.known_as for mask in masks.values()}) == 1 and "" not in masks:
+            # One subject shows what files of these names are: reading all again would take long.
+            if names not in versions:
+                versions[names] = are_versions(list(masks.values()))
+            if not versions[names]:
+                found.append(Unit(subject, masks, images))
+                continue
+        found += [Unit(subject, {"": pair.mask}, images) for pair in pairs]
     if any(len(unit.masks) > 1 for unit in found):
-        names = next(list(unit.masks) for unit in found if len(unit.masks) > 1)
-        plan.choices.append(f"masks that hold one value are one file per label: {listed(names, _MOST_NAMES)}")
+        labels = next(list(unit.masks) for unit in found if len(unit.masks) > 1)
+        plan.choices.append(f"masks that hold one value are one file per label: {listed(labels, _MOST_NAMES)}")
     return found
 
 
+def _holds_one_label(mask: FoundMask) -> bool:
+    return len(mask.values) <= 1 and mask.grid is not None and not mask.names
+
+
 def _label(pair: Pair) -> str:
-    """The label of a file that holds one: its name without the subject."""
-    for part in (stem_of(pair.mask.path.name), *reversed(pair.mask.parts[:-1])):
+    """The label of a file that holds one: its name without the subject, or that of its folder; empty: neither says."""
+    for part in (stem_of(pair.mask.path.name), *reversed(pair.mask.parts[1:-1])):
         name = re.sub(re.escape(pair.subject), " ", part, flags=re.IGNORECASE)
         if name := re.sub(r"[_\-. ]+", " ", name).strip():
             return name
-    return "label"
+    return ""
 
 
 def _same_labels(units: Sequence[Unit], plan: Plan) -> list[Unit]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sam2ft.data.formats.readers import volume_endings
-from sam2ft.data.scan.found import FoundImage
+from sam2ft.data.scan.found import FoundImage, FoundMask
 
 _GENERIC = re.compile(r"(im(g|ages?)|dicoms?|dcm|data|volumes?|scans?|raw|nifti|series|mri?|ct)[\d_]*")
 """Names of folders and files that name no subject."""
@@ -40,11 +40,12 @@ def stem_of(name: str) -> str:
     return name[: len(name) - len(ending)] if ending and len(ending) < len(name) else name
 
 
-def subjects_of(images: Sequence[FoundImage], level: int | None = None) -> Subjects:
+def subjects_of(images: Sequence[FoundImage], level: int | None = None, masks: Sequence[FoundMask] = ()) -> Subjects:
     """The subject of every image.
 
     Args:
         level: the folder below the scanned one that names subjects, from 1; None: found by the rules below.
+        masks: where folders differ at several levels, the names of masks say which of them names subjects.
 
     The first folder level at which folders differ names the subjects, unless the PatientID of DICOM images says that
     such a folder holds several persons: then a deeper one. Files that lie together are told apart by their names.
@@ -54,7 +55,7 @@ def subjects_of(images: Sequence[FoundImage], level: int | None = None) -> Subje
     if level is not None:
         return _by_level(images, level - 1, f"folder level {level}, as --level says")
     folders = {image: image.parts if image.is_dicom and image.place.is_dir() else image.parts[:-1] for image in images}
-    found = _level(images, folders)
+    found = _level(images, folders, _words_of(masks))
     if found is None:
         files = not any(image.is_dicom and image.place.is_dir() for image in images)
         return _by_names(images) if files and not _are_of_one(images) else _one_subject(images)
@@ -63,9 +64,16 @@ def subjects_of(images: Sequence[FoundImage], level: int | None = None) -> Subje
     return result
 
 
-def _level(images: Sequence[FoundImage], folders: Mapping[FoundImage, Sequence[str]]) -> int | None:
+def _words_of(masks: Sequence[FoundMask]) -> set[str]:
+    """Folders and names of masks, whole and in words."""
+    parts = [part.lower() for mask in masks for part in (*mask.parts[:-1], stem_of(mask.path.name))]
+    return {*parts, *(word for part in parts for word in _SEPARATORS.split(part))}
+
+
+def _level(images: Sequence[FoundImage], folders: Mapping[FoundImage, Sequence[str]], words: set[str]) -> int | None:
     """Index of the folder level that tells subjects apart; None: no level does."""
     deepest = min(len(parts) for parts in folders.values())
+    possible: list[int] = []
     for depth in range(deepest):
         groups: dict[tuple[str, ...], list[FoundImage]] = defaultdict(list)
         for image, parts in folders.items():
@@ -74,10 +82,11 @@ def _level(images: Sequence[FoundImage], folders: Mapping[FoundImage, Sequence[s
             continue
         if any(len({image.uids[2] for image in group} - {""}) > 1 for group in groups.values()):
             continue
-        if _one_study(images) or _are_kinds(groups):
+        if _one_study(images) or (not possible and _are_kinds(groups)):
             return None
-        return depth
-    return None
+        possible.append(depth)
+    named = [depth for depth in possible if any(parts[depth].lower() in words for parts in folders.values())]
+    return next(iter(named or possible), None)
 
 
 def _one_study(images: Sequence[FoundImage]) -> bool:
@@ -94,17 +103,16 @@ def _are_kinds(groups: Mapping[tuple[str, ...], Sequence[FoundImage]]) -> bool:
 
 
 def _are_of_one(images: Sequence[FoundImage]) -> bool:
-    """Whether files are images of one person: one file, or files without a number on one grid (fat.nii, water.nii)."""
+    """Whether files are images of one person: one file, or files without a number of one size (fat.nii, water.nii)."""
     if len({image.place for image in images}) == 1:
         return True
     first = images[0].grid
-    if first is None or not first.oriented or any(map(str.isdigit, "".join(image.place.name for image in images))):
+    if first is None or any(map(str.isdigit, "".join(image.place.name for image in images))):
         return False
-    within = float(first.edges_mm.min())
     return all(
         image.grid is not None
         and image.grid.shape == first.shape
-        and float(np.abs(image.grid.corners_mm - first.corners_mm).max()) < within
+        and bool(np.allclose(image.grid.edges_mm, first.edges_mm, rtol=0.01))
         for image in images
     )
 
@@ -112,14 +120,19 @@ def _are_of_one(images: Sequence[FoundImage]) -> bool:
 def _by_level(images: Sequence[FoundImage], depth: int, rule: str) -> Subjects:
     prefixes = {image.place: image.parts[: depth + 1] for image in images}
     homes: dict[str, set[tuple[str, ...]]] = defaultdict(set)
-    for parts in prefixes.values():
-        homes[stem_of(parts[-1]) if parts else ""].add(parts)
+    persons: dict[str, set[str]] = defaultdict(set)
+    for image in images:
+        parts = prefixes[image.place]
+        name = stem_of(parts[-1]) if parts else ""
+        homes[name].add(parts)
+        persons[name].add(image.uids[2] or str(parts))
     found = Subjects(level=depth + 1, rule=rule)
     for image in images:
         parts = prefixes[image.place]
         name = stem_of(parts[-1]) if parts else image.root.resolve().name
-        # The same name in two folders (site_a/001, site_b/001) is two persons.
-        found.of_place[image.place] = name if len(homes[name]) <= 1 else "-".join((*parts[:-1], name))
+        # The same name in two folders (site_a/001, site_b/001) is two persons, unless they have one PatientID.
+        alone = len(homes[name]) <= 1 or len(persons[name]) == 1
+        found.of_place[image.place] = name if alone else "-".join((*parts[:-1], name))
     return found
 
 
