@@ -17,6 +17,7 @@ from sam2ft.data.scan.pairing import Pair, Pairing
 from sam2ft.data.scan.subjects import Subjects, stem_of
 
 _MOST_NAMES = 5
+_MOST_SUBJECTS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,16 @@ class Plan:
     """`series` of the dataset file."""
     labels: tuple[str, ...] = ()
     """Names of the labels that have a file each, in their order; empty: a mask holds all labels."""
+    _alike: dict[str, list[str]] = field(default_factory=dict)
+
+    def choose(self, subject: str, text: str) -> None:
+        """Tell what was chosen for a subject; subjects of whom the same is told share a sentence."""
+        general = re.sub(re.escape(subject), "*", text, flags=re.IGNORECASE)
+        known = self._alike.setdefault(general, [])
+        if known:
+            self.choices.remove(f"{listed(known, _MOST_SUBJECTS)}: {general}")
+        known.append(subject)
+        self.choices.append(f"{listed(known, _MOST_SUBJECTS)}: {general}")
 
     @property
     def subjects(self) -> list[str]:
@@ -132,7 +143,7 @@ def _same_labels(units: Sequence[Unit], plan: Plan) -> list[Unit]:
             kept.append(unit)
         elif set(usual) <= set(unit.masks):
             more = sorted(set(unit.masks) - set(usual))
-            plan.choices.append(f"{unit.subject}: {listed(more, _MOST_NAMES)} left out, which most subjects lack")
+            plan.choose(unit.subject, f"{listed(more, _MOST_NAMES)} left out, which most subjects lack")
             kept.append(Unit(unit.subject, {name: unit.masks[name] for name in usual}, unit.images))
         else:
             missing = sorted(set(usual) - set(unit.masks))
@@ -162,7 +173,7 @@ def _add_subject(
         image = next((one for one in alike if one not in taken), alike[0])
         if len(alike) > 1 and len(units) == 1:
             shown = listed([_shown(one) for one in alike[1:]], 3)
-            plan.choices.append(f"{subject}: {len(alike)} images fit its mask; {_shown(image)} is taken, not {shown}")
+            plan.choose(subject, f"{len(alike)} images fit the mask; {_shown(image)} is taken, not {shown}")
         taken.add(image)
         homes[image].append(unit)
     if not homes:
@@ -174,9 +185,7 @@ def _add_subject(
         ordered = sorted(given, key=lambda unit: _mask_rank(unit, popular))
         if len(ordered) > 1:
             first, *others = ["/".join(unit.first.parts) for unit in ordered]
-            plan.choices.append(
-                f"{subject}: {len(ordered)} masks fit its image; {first} is taken, not {listed(others, 3)}"
-            )
+            plan.choose(subject, f"{len(ordered)} masks fit the image; {first} is taken, not {listed(others, 3)}")
         plan.volumes.append(PlannedVolume(subject, "", image, ordered[0].masks))
 
 
