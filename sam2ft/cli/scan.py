@@ -118,7 +118,7 @@ def look_through(given: argparse.Namespace, wanted: Mapping[str, Any], show: "Pr
     Raises:
         DataError: a folder is away, or --series fits nothing.
     """
-    from sam2ft.data.scan.kinds import chosen_kind, kinds_of
+    from sam2ft.data.scan.kinds import chosen_kind, image_kinds_of
     from sam2ft.data.scan.pairing import paired
     from sam2ft.data.scan.plan import planned
     from sam2ft.data.scan.scanned import scanned
@@ -133,7 +133,7 @@ def look_through(given: argparse.Namespace, wanted: Mapping[str, Any], show: "Pr
         scan.archives = []
     subjects = subjects_of(scan.images, given.level, scan.masks)
     pairing = paired(scan.images, scan.masks, subjects)
-    kinds = kinds_of(scan.images, subjects, pairing)
+    kinds = image_kinds_of(scan.images, subjects, pairing)
     if wanted and kinds:
         chosen_kind(kinds, wanted)
     plan = planned(kinds, subjects, pairing, wanted)
@@ -163,13 +163,13 @@ def _print_text(found: "Overview", width: int, *, each: bool) -> None:
 
 
 def _write(found: "Overview", given: argparse.Namespace) -> None:
-    from sam2ft.data.scan.dataset_file import Facts, write_dataset
+    from sam2ft.data.scan.dataset_file import DatasetFacts, write_dataset
     from sam2ft.data.scan.labels import label_table
 
     labels, notes = label_table(found.plan, found.scan.stray)
     command = " ".join(["sam2ft scan", *map(str, given.folders)])
     warnings = (*found.subjects.warnings, *found.scan.notes)
-    facts = Facts(command, found.kinds, labels, notes, warnings, given.hash)
+    facts = DatasetFacts(command, found.kinds, labels, notes, warnings, given.hash)
     written = write_dataset(found.plan, facts, given.out)
     beside = "" if written.table is None else f", and {written.table} with a line for each"
     volumes, subjects = counted(found.plan.volumes, "volume"), counted(found.plan.subjects, "subject")

@@ -18,7 +18,7 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runtim
 
 
 @dataclass(frozen=True)
-class Archive:
+class ZipArchive:
     """A zip archive by its table of contents."""
 
     path: Path
@@ -35,7 +35,7 @@ def is_archive(path: Path) -> bool:
         return stream.read(2) == b"PK"
 
 
-def listed_archive(path: Path) -> Archive:
+def listed_archive(path: Path) -> ZipArchive:
     """The contents of an archive, by its table alone.
 
     Raises:
@@ -43,10 +43,10 @@ def listed_archive(path: Path) -> Archive:
     """
     with _opened_zip(path) as archive:
         members = _members(path, archive)
-        return Archive(path, len(members), sum(member.file_size for member in members))
+        return ZipArchive(path, len(members), sum(member.file_size for member in members))
 
 
-def unpack(archive: Archive, root: Path, into: Path) -> Path:
+def unpack(archive: ZipArchive, root: Path, into: Path) -> Path:
     """The folder with the files of an archive, below `into` at its place below `root`; what is there stays.
 
     Raises:

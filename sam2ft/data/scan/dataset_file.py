@@ -8,17 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from sam2ft.config.load_dataset import load_dataset
-from sam2ft.core.errors import DataError, listed
+from sam2ft.config.schema.sources import Sources
+from sam2ft.core.errors import DataError, UserError, listed
 from sam2ft.core.files import write_text
 from sam2ft.data.scan.found import FoundImage
 from sam2ft.data.scan.kinds import RULE, ImageKind
-from sam2ft.data.scan.plan import Plan, PlannedVolume
-from sam2ft.data.scan.regular import patterns_for
+from sam2ft.data.scan.plan import PlannedVolume, ScanPlan
 from sam2ft.data.sources.find import find_sources
+from sam2ft.data.sources.patterns import find_by_patterns
 from sam2ft.data.sources.row import VolumeFiles, key_of
 from sam2ft.data.sources.table import write_table
 
+_SPECIAL = "*?[]{}"
+_SUBJECT = "{subject}"
 _UNFIT = re.compile(r"[^A-Za-z0-9_-]+")
 _MOST_NAME = 64
 _PLAIN_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -28,7 +33,7 @@ _MOST_OTHERS = 12
 _MOST_LEFT_OUT = 40
 
 
-Sources = tuple[str, str | dict[str, str]] | Path | None
+Source = tuple[str, str | dict[str, str]] | Path | None
 """Patterns of images and masks, or the table."""
 
 
@@ -42,7 +47,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Facts:
+class DatasetFacts:
     """What the comments of a dataset file tell besides the plan."""
 
     command: str
@@ -64,7 +69,7 @@ def table_beside(out: Path) -> Path:
     return out.with_name(f"{out.stem}.files.csv")
 
 
-def write_dataset(plan: Plan, facts: Facts, out: Path) -> Written:
+def write_dataset(plan: ScanPlan, facts: DatasetFacts, out: Path) -> Written:
     """Write the dataset file, and a table beside it where no pattern finds exactly its volumes.
 
     Raises:
@@ -100,7 +105,7 @@ def _check(out: Path, rows: Sequence[VolumeFiles]) -> None:
         raise AssertionError(f"{out}: does not find the files that it was written for")
 
 
-def _row(name: str, volume: PlannedVolume, plan: Plan) -> VolumeFiles:
+def _row(name: str, volume: PlannedVolume, plan: ScanPlan) -> VolumeFiles:
     masks = {label: mask.path for label, mask in volume.masks.items()}
     first = next(iter(masks.values()))
     labels = masks if plan.labels else {}
@@ -109,7 +114,7 @@ def _row(name: str, volume: PlannedVolume, plan: Plan) -> VolumeFiles:
     return VolumeFiles(row.key, row.image, row.mask, masks=labels, series=series)
 
 
-def _lines(name: str, plan: Plan, facts: Facts, sources: Sources) -> list[str]:
+def _lines(name: str, plan: ScanPlan, facts: DatasetFacts, sources: Source) -> list[str]:
     return [
         *_comment(f"Written by `{facts.command}`. Paths are relative to the folder in which you run the commands."),
         *(line for warning in facts.warnings for line in _comment(f"WARNING: {warning}")),
@@ -129,7 +134,7 @@ def _lines(name: str, plan: Plan, facts: Facts, sources: Sources) -> list[str]:
     ]  # fmt: skip
 
 
-def _series_lines(plan: Plan, kinds: Sequence[ImageKind]) -> list[str]:
+def _series_lines(plan: ScanPlan, kinds: Sequence[ImageKind]) -> list[str]:
     used = {volume.image for volume in plan.volumes}
     lines = []
     others = [kind for kind in kinds if not any(image in used for images in kind.images.values() for image in images)]
@@ -153,7 +158,7 @@ def _series_lines(plan: Plan, kinds: Sequence[ImageKind]) -> list[str]:
     return lines
 
 
-def _source_lines(plan: Plan, sources: Sources) -> list[str]:
+def _source_lines(plan: ScanPlan, sources: Source) -> list[str]:
     if sources is None or isinstance(sources, Path):
         return [
             *_comment(
@@ -168,7 +173,7 @@ def _source_lines(plan: Plan, sources: Sources) -> list[str]:
     return [*lines, "  masks:", *(f"    {_value(label)}: {_value(pattern)}" for label, pattern in masks.items())]
 
 
-def _label_lines(facts: Facts) -> list[str]:
+def _label_lines(facts: DatasetFacts) -> list[str]:
     return [
         *_comment("Integers that were found in the masks; give each the name of its structure."),
         *(line for note in facts.label_notes for line in _comment(note)),
@@ -177,7 +182,7 @@ def _label_lines(facts: Facts) -> list[str]:
     ]
 
 
-def _left_out_lines(plan: Plan) -> list[str]:
+def _left_out_lines(plan: ScanPlan) -> list[str]:
     if not plan.left_out:
         return []
     shown = [f"#   {_one_line(who)}: {_one_line(why)}" for who, why in plan.left_out[:_MOST_LEFT_OUT]]
@@ -242,3 +247,73 @@ def _comment(text: str) -> list[str]:
 
 def _one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+
+
+def patterns_for(rows: Sequence[VolumeFiles]) -> tuple[str, str | dict[str, str]] | None:
+    """(pattern of the images, of the masks or of the mask of each label) that find these rows and nothing else.
+
+    None: there are none, and a table has to list the files.
+    """
+    if len({row.key.subject for row in rows}) < max(2, len(rows)) or any(row.series.chosen for row in rows):
+        return None
+    subjects = [row.key.subject for row in rows]
+    images = _pattern([row.image for row in rows], subjects)
+    masks = _mask_patterns(rows, subjects)
+    if images is None or masks is None:
+        return None
+    return (images, masks) if _find_the_same(images, masks, rows) else None
+
+
+def _mask_patterns(rows: Sequence[VolumeFiles], subjects: Sequence[str]) -> str | dict[str, str] | None:
+    """The pattern of the masks, or that of each label where each has a file."""
+    labels = list(rows[0].masks)
+    if not labels:
+        return _pattern([row.mask for row in rows], subjects)
+    found = {label: _pattern([row.masks[label] for row in rows], subjects) for label in labels}
+    known = {label: pattern for label, pattern in found.items() if pattern is not None}
+    return known if len(known) == len(labels) else None
+
+
+def _find_the_same(images: str, masks: str | dict[str, str], rows: Sequence[VolumeFiles]) -> bool:
+    """Whether patterns find the rows and no other files."""
+    try:
+        sources = Sources.model_validate({"images": images, "masks": masks})
+        found = find_by_patterns(rows[0].key.dataset, sources, Path())
+    except (ValidationError, DataError, UserError):
+        return False
+    return {_facts(row) for row in found} == {_facts(row) for row in rows}
+
+
+def _facts(row: VolumeFiles) -> tuple[object, ...]:
+    masks = tuple(sorted((label, path.resolve()) for label, path in row.masks.items()))
+    return row.key.subject, row.key.volume, row.image.resolve(), row.mask.resolve(), masks
+
+
+def _pattern(paths: Sequence[Path], subjects: Sequence[str]) -> str | None:
+    """The paths with the subject as a placeholder; parts that differ otherwise are wildcards."""
+    if len({len(path.parts) for path in paths}) > 1 or any(set(subject) & set(_SPECIAL) for subject in subjects):
+        return None
+    parts = []
+    for column in zip(*(path.parts for path in paths), strict=True):
+        filled = {part.replace(subject, _SUBJECT) for part, subject in zip(column, subjects, strict=True)}
+        if len(filled) == 1:
+            part = filled.pop()
+            if set(part.replace(_SUBJECT, "")) & set(_SPECIAL):
+                return None
+            parts.append(part)
+        else:
+            parts.append(_common(filled))
+    text = Path(*parts).as_posix()
+    return text if _SUBJECT in text else None
+
+
+def _common(names: set[str]) -> str:
+    """A wildcard that keeps the ending and a placeholder that all names have."""
+    endings = {Path(name).suffix for name in names}
+    ending = endings.pop() if len(endings) == 1 else ""
+    ending = "" if set(ending) & set(_SPECIAL) else ending
+    if all(name.startswith(_SUBJECT) for name in names):
+        return f"{_SUBJECT}*{ending}"
+    if all(_SUBJECT in name for name in names):
+        return f"*{_SUBJECT}*{ending}"
+    return f"*{ending}"

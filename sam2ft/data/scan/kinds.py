@@ -61,7 +61,7 @@ RULE = (
 """How a kind is chosen, in words."""
 
 
-def kinds_of(images: Sequence[FoundImage], subjects: Subjects, pairing: Pairing) -> list[ImageKind]:
+def image_kinds_of(images: Sequence[FoundImage], subjects: Subjects, pairing: Pairing) -> list[ImageKind]:
     """The kinds of images, the chosen one first."""
     echoes = _echoes(images)
     found: dict[KindKey, ImageKind] = {}
@@ -115,7 +115,7 @@ def chosen_kind(kinds: Sequence[ImageKind], wanted: Mapping[str, Any]) -> ImageK
     fitting = [kind for kind in kinds if any(fits(image, wanted) for image in _all(kind))]
     if not fitting:
         names = [kind.name or "(no description)" for kind in kinds]
-        raise DataError(f"--series fits none of the images; there are {listed(list(dict.fromkeys(names)), 8)}")
+        raise DataError(f"series: none of the images fits; there are {listed(list(dict.fromkeys(names)), 8)}")
     return fitting[0]
 
 

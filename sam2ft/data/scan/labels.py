@@ -8,10 +8,10 @@ from sam2ft.core.errors import listed
 from sam2ft.data.prepare.relabel import plain_name
 from sam2ft.data.scan.found import FoundMask
 from sam2ft.data.scan.mask_contents import label_names
-from sam2ft.data.scan.plan import Plan
+from sam2ft.data.scan.plan import ScanPlan
 
 
-def label_table(plan: Plan, stray: Sequence[Path]) -> tuple[Mapping[int, str], tuple[str, ...]]:
+def label_table(plan: ScanPlan, stray: Sequence[Path]) -> tuple[Mapping[int, str], tuple[str, ...]]:
     """(label id -> name, notes on where the names come from).
 
     Names of segments go first, then those of label descriptions of ITK-SNAP among `stray`; others are `label 3`.

@@ -48,7 +48,7 @@ class PlannedVolume:
 
 
 @dataclass
-class Plan:
+class ScanPlan:
     """What a dataset file would list."""
 
     volumes: list[PlannedVolume] = field(default_factory=list)
@@ -78,10 +78,10 @@ class Plan:
 
 def planned(
     kinds: Sequence[ImageKind], subjects: Subjects, pairing: Pairing, wanted: Mapping[str, Any] | None = None
-) -> Plan:
+) -> ScanPlan:
     """Every mask with the image of the best kind that lies on its grid; images are of the kinds that `wanted` means."""
     rank = {image: place for place, kind in enumerate(kinds) for found in kind.images.values() for image in found}
-    plan = Plan()
+    plan = ScanPlan()
     units = _units(pairing, plan)
     if len({tuple(unit.masks) for unit in units}) > 1:
         units = _same_labels(units, plan)
@@ -96,7 +96,7 @@ def planned(
     return plan
 
 
-def _units(pairing: Pairing, plan: Plan) -> list[Unit]:
+def _units(pairing: Pairing, plan: ScanPlan) -> list[Unit]:
     """The masks of each group of images: files of one label each are one unit."""
     groups: dict[tuple[str, tuple[FoundImage, ...]], list[Pair]] = defaultdict(list)
     for pair in pairing.pairs:
@@ -133,7 +133,7 @@ def _label(pair: Pair) -> str:
     return ""
 
 
-def _same_labels(units: Sequence[Unit], plan: Plan) -> list[Unit]:
+def _same_labels(units: Sequence[Unit], plan: ScanPlan) -> list[Unit]:
     """The units with the labels that most subjects have; the others are left out with what they lack."""
     counts = Counter(tuple(unit.masks) for unit in units)
     usual = max(counts, key=lambda names: (counts[names], len(names)))
@@ -158,7 +158,7 @@ def _add_subject(
     rank: Mapping[FoundImage, int],
     wanted: Mapping[str, Any],
     popular: Counter[str],
-    plan: Plan,
+    plan: ScanPlan,
 ) -> None:
     homes: dict[FoundImage, list[Unit]] = defaultdict(list)
     taken: set[FoundImage] = set()
@@ -179,7 +179,7 @@ def _add_subject(
     if not homes:
         told = {name for name, _ in plan.left_out}
         if subject not in told:
-            reason = "its masks fit no image that --series means" if units else "no mask was found on its images"
+            reason = "its masks lie on no image of the chosen series" if units else "no mask was found on its images"
             plan.left_out.append((subject, reason))
     for image, given in homes.items():
         ordered = sorted(given, key=lambda unit: _mask_rank(unit, popular))
@@ -208,7 +208,7 @@ def _shown(image: FoundImage) -> str:
     return name + ("" if image.number is None else f" (series {image.number})")
 
 
-def _tell_kinds(kinds: Sequence[ImageKind], plan: Plan) -> None:
+def _tell_kinds(kinds: Sequence[ImageKind], plan: ScanPlan) -> None:
     used = Counter[str]()
     home = {image: kind for kind in kinds for images in kind.images.values() for image in images}
     for volume in plan.volumes:
@@ -218,7 +218,7 @@ def _tell_kinds(kinds: Sequence[ImageKind], plan: Plan) -> None:
         plan.choices.append(f"images of {len(used)} kinds are used, each where it alone fits a mask: {shown}")
 
 
-def _name_volumes(plan: Plan) -> None:
+def _name_volumes(plan: ScanPlan) -> None:
     counts = Counter(volume.subject for volume in plan.volumes)
     seen: Counter[tuple[str, str]] = Counter()
     for volume in plan.volumes:
@@ -234,7 +234,7 @@ def _name_volumes(plan: Plan) -> None:
         volume.volume = name if again == 1 else f"{name} {again}"
 
 
-def _drop_unusable(plan: Plan) -> None:
+def _drop_unusable(plan: ScanPlan) -> None:
     """Leave out volumes that `prepare` would refuse, with its reason."""
     kept = []
     for volume in plan.volumes:

@@ -10,11 +10,11 @@ from sam2ft.core.quiet import quiet_readers
 from sam2ft.data.dicom.file import is_dicom
 from sam2ft.data.formats.picture_stack import is_stack
 from sam2ft.data.formats.readers import READERS, volume_endings
-from sam2ft.data.scan.archives import Archive, is_archive, listed_archive
+from sam2ft.data.scan.archives import ZipArchive, is_archive, listed_archive
 from sam2ft.data.scan.dicom_folder import described_folder, missing_of_dicomdir, without_path
 from sam2ft.data.scan.found import FoundImage, FoundMask
 from sam2ft.data.scan.mask_contents import dicom_mask
-from sam2ft.data.scan.volume_files import VolumeFiles, reader_at
+from sam2ft.data.scan.volume_files import FileSorter, reader_at
 from sam2ft.data.scan.walk import Walked, walked
 
 Progress = Callable[[int, int, str], None]
@@ -29,7 +29,7 @@ class Scanned:
     roots: tuple[Path, ...]
     images: list[FoundImage] = field(default_factory=list)
     masks: list[FoundMask] = field(default_factory=list)
-    archives: list[tuple[Archive, Path]] = field(default_factory=list)
+    archives: list[tuple[ZipArchive, Path]] = field(default_factory=list)
     """(archive, the scanned folder that it lies in)."""
     others: Counter[str] = field(default_factory=Counter)
     """DICOM objects that are no images and no masks, by their kind."""
@@ -54,7 +54,7 @@ def scanned(roots: Sequence[Path], progress: Progress = lambda *_: None) -> Scan
     trees = [walked(_checked(root)) for root in roots]
     total, done = sum(len(tree.folders) for tree in trees), 0
     for tree in trees:
-        files = VolumeFiles(tree.root)
+        files = FileSorter(tree.root)
         for folder, names in tree.folders.items():
             _sort_folder(folder, names, tree.root, files, found)
             done += 1
@@ -80,7 +80,7 @@ def _add(tree: Walked, found: Scanned) -> None:
     found.hidden += tree.hidden
 
 
-def _sort_folder(folder: Path, files: list[Path], root: Path, volumes: VolumeFiles, found: Scanned) -> None:
+def _sort_folder(folder: Path, files: list[Path], root: Path, volumes: FileSorter, found: Scanned) -> None:
     pictures = [path for path in files if path.suffix.lower() in _PICTURES]
     if pictures and folder != root and is_stack(folder):
         _sort_volume(folder, volumes, found)
@@ -101,7 +101,7 @@ def _sort_folder(folder: Path, files: list[Path], root: Path, volumes: VolumeFil
         _sort_dicom(folder, dicom, root, found)
 
 
-def _sorted_file(path: Path, volumes: VolumeFiles, found: Scanned, companions: set[Path]) -> str:
+def _sorted_file(path: Path, volumes: FileSorter, found: Scanned, companions: set[Path]) -> str:
     """dicom, stray, or empty for a file that is dealt with."""
     if is_archive(path):
         found.archives.append((listed_archive(path), volumes.root))
@@ -119,7 +119,7 @@ def _sorted_file(path: Path, volumes: VolumeFiles, found: Scanned, companions: s
     return "dicom" if is_dicom(path) else "stray"
 
 
-def _sort_volume(path: Path, volumes: VolumeFiles, found: Scanned) -> None:
+def _sort_volume(path: Path, volumes: FileSorter, found: Scanned) -> None:
     reader = reader_at(path)
     if reader is None:
         return

@@ -14,7 +14,7 @@ from sam2ft.data.dicom.choice import chosen_stack
 from sam2ft.data.scan.dicom_folder import without_path
 from sam2ft.data.scan.found import FoundImage
 from sam2ft.data.scan.kinds import fits
-from sam2ft.data.scan.plan import Plan, PlannedVolume
+from sam2ft.data.scan.plan import PlannedVolume, ScanPlan
 from sam2ft.data.scan.scanned import Progress
 
 _KEYS = ("description", "part", "echo_ms", "phase", "plane", "number")
@@ -22,7 +22,7 @@ _KEYS = ("description", "part", "echo_ms", "phase", "plane", "number")
 _MOST_KEYS = 4
 
 
-def choose_series(plan: Plan, images: Sequence[FoundImage], wanted: Mapping[str, Any]) -> None:
+def choose_series(plan: ScanPlan, images: Sequence[FoundImage], wanted: Mapping[str, Any]) -> None:
     """Give the plan the keys that choose its images; volumes that no key tells apart are left out with the reason."""
     siblings = _siblings(images)
     volumes = [volume for volume in plan.volumes if volume.image.is_dicom]
@@ -49,7 +49,7 @@ def choose_series(plan: Plan, images: Sequence[FoundImage], wanted: Mapping[str,
 
 
 @quiet_readers()
-def confirm(plan: Plan, progress: Progress = lambda *_: None) -> None:
+def confirm(plan: ScanPlan, progress: Progress = lambda *_: None) -> None:
     """Read the headers of every chosen series as `prepare` does; what it would refuse is left out with its reason."""
     kept = []
     for done, volume in enumerate(plan.volumes, start=1):
@@ -62,7 +62,7 @@ def confirm(plan: Plan, progress: Progress = lambda *_: None) -> None:
     plan.volumes = kept
 
 
-def _refusal(volume: PlannedVolume, plan: Plan) -> str:
+def _refusal(volume: PlannedVolume, plan: ScanPlan) -> str:
     choice = SeriesChoice.model_validate({**plan.series, **volume.series})
     reading: Reading = AS_IS.model_copy(update={"series": choice})
     try:

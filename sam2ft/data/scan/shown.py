@@ -9,7 +9,7 @@ from sam2ft.core.errors import listed
 from sam2ft.data.scan.found import FoundImage
 from sam2ft.data.scan.kinds import ImageKind, mask_kind
 from sam2ft.data.scan.pairing import BY, Pairing
-from sam2ft.data.scan.plan import Plan
+from sam2ft.data.scan.plan import ScanPlan
 from sam2ft.data.scan.scanned import Scanned
 from sam2ft.data.scan.subjects import Subjects
 
@@ -28,7 +28,7 @@ class Overview:
     subjects: Subjects
     pairing: Pairing
     kinds: Sequence[ImageKind]
-    plan: Plan
+    plan: ScanPlan
     numbers: Mapping[str, str] = field(default_factory=dict)
     """Name of a subject -> what is shown for it; empty: names are shown."""
 

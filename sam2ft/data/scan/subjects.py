@@ -53,7 +53,7 @@ def subjects_of(images: Sequence[FoundImage], level: int | None = None, masks: S
     if not images:
         return Subjects()
     if level is not None:
-        return _by_level(images, level - 1, f"folder level {level}, as --level says")
+        return _by_level(images, level - 1, f"folder level {level} as given")
     folders = {image: image.parts if image.is_dicom and image.place.is_dir() else image.parts[:-1] for image in images}
     found = _level(images, folders, _words_of(masks))
     if found is None:

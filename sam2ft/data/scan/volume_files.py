@@ -86,7 +86,7 @@ def reader_at(path: Path) -> Reader | None:
         return None
 
 
-class VolumeFiles:
+class FileSorter:
     """Sorts volume files into images and masks.
 
     Files that are named alike but for numbers are of one kind: only the first of each such name is read to see whether

@@ -22,7 +22,8 @@ def subjects_in(store: str) -> list[str]:
 def test_three_commands_lead_from_a_messy_folder_to_a_store(command, in_folder):
     write_messy(in_folder)
     shown, told = command("scan knees --out knees.yaml --unpack unpacked")
-    assert "6 subjects" in shown and "2 echoes 10–20 ms" in shown and "localizer" in shown
+    for words in ("6 subjects", "2 echoes 10–20 ms", "localizer"):
+        assert words in " ".join(shown.split())
     assert "P05: no mask" in shown
     assert "sam2ft prepare knees.yaml --out data/knees" in told
     command("prepare knees.yaml --out data/knees")
@@ -142,13 +143,15 @@ def test_no_name_of_a_patient_is_shown_or_written(command, in_folder):
     write_messy(in_folder)
     shown = [*command("scan knees --out knees.yaml --each"), *command("scan knees --json")]
     shown += [Path("knees.yaml").read_text(), Path("knees.files.csv").read_text()]
-    assert "Invented" not in "".join(shown) and "MRN" not in "".join(shown)
+    assert "Invented" not in "".join(shown)
+    assert "MRN" not in "".join(shown)
 
 
 def test_hash_shows_numbers_and_stores_hashes(command, in_folder):
     write_messy(in_folder)
     shown = "".join(command("scan knees --hash --each --out knees.yaml"))
-    assert "P01" not in shown and "subject 1" in shown
+    assert "P01" not in shown
+    assert "subject 1" in shown
     command("prepare knees.yaml --out store")
     assert all(name.startswith("s-") for name in subjects_in("store"))
 
