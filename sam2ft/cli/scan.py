@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--level",
-        type=int,
+        type=_level,
         metavar="N",
         help="which folder below FOLDER names the subject, from 1 (default: the first one at which folders differ)",
     )
@@ -59,14 +59,18 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _level(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: a whole number of 1 or more")
+    return int(text)
+
+
 def main() -> int:
     """Run `sam2ft scan`; returns the exit code."""
     arguments = parser()
     given = arguments.parse_args()
-    if given.level is not None and given.level < 1:
-        arguments.error("--level: allowed: a number from 1")
     if given.force and given.out is None:
-        arguments.error("--force needs --out")
+        arguments.error("--out FILE is missing, which --force is for")
     wanted = choice_of(given.series)
     if given.out is not None:
         from sam2ft.data.scan.dataset_file import refuse_overwriting
@@ -101,14 +105,14 @@ def choice_of(texts: Sequence[str]) -> Mapping[str, Any]:
         key, found, value = text.partition("=")
         name, content = (key.strip(), value.strip()) if found and key.strip() in _KEYS else ("description", text)
         if name in given:
-            raise UserError(f"--series: {name} is given twice; allowed: each key once")
+            raise UserError(f"series: {name} is given twice; allowed: each key once")
         given[name] = content
     try:
         return dict(SeriesChoice.model_validate_strings(given).chosen)
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
         raise UserError(
-            f"--series: {name} is {given.get(name)}; allowed: what series.{name} of a dataset file may be"
+            f"series: {name} is {given.get(name)}; allowed: what series.{name} of a dataset file may be"
         ) from None
 
 
@@ -163,14 +167,14 @@ def _print_text(found: "Overview", width: int, *, each: bool) -> None:
 
 
 def _write(found: "Overview", given: argparse.Namespace) -> None:
-    from sam2ft.data.scan.dataset_file import DatasetFacts, write_dataset
+    from sam2ft.data.scan.dataset_file import DatasetFacts, write_dataset_file
     from sam2ft.data.scan.labels import label_table
 
     labels, notes = label_table(found.plan, found.scan.stray)
     command = " ".join(["sam2ft scan", *map(str, given.folders)])
     warnings = (*found.subjects.warnings, *found.scan.notes)
     facts = DatasetFacts(command, found.kinds, labels, notes, warnings, given.hash)
-    written = write_dataset(found.plan, facts, given.out)
+    written = write_dataset_file(found.plan, facts, given.out)
     beside = "" if written.table is None else f", and {written.table} with a line for each"
     volumes, subjects = counted(found.plan.volumes, "volume"), counted(found.plan.subjects, "subject")
     print(

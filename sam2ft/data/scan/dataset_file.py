@@ -69,7 +69,7 @@ def table_beside(out: Path) -> Path:
     return out.with_name(f"{out.stem}.files.csv")
 
 
-def write_dataset(plan: ScanPlan, facts: DatasetFacts, out: Path) -> Written:
+def write_dataset_file(plan: ScanPlan, facts: DatasetFacts, out: Path) -> Written:
     """Write the dataset file, and a table beside it where no pattern finds exactly its volumes.
 
     Raises:

@@ -182,7 +182,7 @@ def test_without_masks_nothing_is_written(command, in_folder):
         ("--series number=x", "number is x"),
         ("--series plane=oblique", "plane is oblique"),
         ("--series a --series b", "given twice"),
-        ("--series nothing_like_it", "fits none"),
+        ("--series nothing_like_it", "none of the images fits"),
     ],
 )
 def test_a_choice_that_means_nothing_is_refused(command, in_folder, options, message):
