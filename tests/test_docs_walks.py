@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.messy import write_messy
+
 ROOT = Path(__file__).parents[1]
 SAVED = re.compile(r"Save this as `([\w./-]+)`:\s*\Z")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -103,6 +105,18 @@ def test_your_data_in_ten_minutes_works_as_it_is_written(tmp_path: Path) -> None
     folder = empty_checkout(tmp_path)
     assert list(walk(page, folder)) == []
     assert (folder / "runs/my_first/report/index.html").is_file()
+
+
+def test_the_walk_from_a_messy_folder_to_a_store_works_as_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    page = (ROOT / "docs/howto/scan.md").read_text(encoding="utf-8")
+    assert len(steps_of(page)) == 3
+    assert all(step.shown for step in steps_of(page))
+    write_messy(tmp_path)
+    assert list(walk(page, tmp_path)) == []
+    assert len(list((tmp_path / "data/knees/volumes").glob("*.image.npy"))) == 5
 
 
 def test_steps_are_found_in_order_and_a_file_is_no_command() -> None:

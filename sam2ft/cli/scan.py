@@ -70,7 +70,7 @@ def main() -> int:
     arguments = parser()
     given = arguments.parse_args()
     if given.force and given.out is None:
-        arguments.error("--out FILE is missing, which --force is for")
+        arguments.error("--force is for --out FILE, which is missing")
     wanted = choice_of(given.series)
     if given.out is not None:
         from sam2ft.data.scan.dataset_file import refuse_overwriting
@@ -123,7 +123,7 @@ def look_through(given: argparse.Namespace, wanted: Mapping[str, Any], show: "Pr
         DataError: a folder is away, or --series fits nothing.
     """
     from sam2ft.data.scan.kinds import chosen_kind, image_kinds_of
-    from sam2ft.data.scan.pairing import paired
+    from sam2ft.data.scan.pairing import paired_masks
     from sam2ft.data.scan.plan import planned
     from sam2ft.data.scan.scanned import scanned
     from sam2ft.data.scan.series_choice import choose_series, confirm
@@ -136,7 +136,7 @@ def look_through(given: argparse.Namespace, wanted: Mapping[str, Any], show: "Pr
         scan = scanned([*roots, *folders], show)
         scan.archives = []
     subjects = subjects_of(scan.images, given.level, scan.masks)
-    pairing = paired(scan.images, scan.masks, subjects)
+    pairing = paired_masks(scan.images, scan.masks, subjects)
     kinds = image_kinds_of(scan.images, subjects, pairing)
     if wanted and kinds:
         chosen_kind(kinds, wanted)
@@ -150,10 +150,10 @@ def look_through(given: argparse.Namespace, wanted: Mapping[str, Any], show: "Pr
 
 def _unpacked(scan: "Scanned", roots: Sequence[Path], into: Path) -> list[Path]:
     """Unpack all archives; the folders to scan besides `roots`."""
-    from sam2ft.data.scan.archives import unpack
+    from sam2ft.data.scan.archives import unpack_archive
 
     for archive, root in scan.archives:
-        unpack(archive, root, into)
+        unpack_archive(archive, root, into)
     inside = any(into.resolve().is_relative_to(root.resolve()) for root in roots)
     return [] if inside or not into.is_dir() else [into]
 
@@ -167,13 +167,13 @@ def _print_text(found: "Overview", width: int, *, each: bool) -> None:
 
 
 def _write(found: "Overview", given: argparse.Namespace) -> None:
-    from sam2ft.data.scan.dataset_file import DatasetFacts, write_dataset_file
+    from sam2ft.data.scan.dataset_file import ScanFacts, write_dataset_file
     from sam2ft.data.scan.labels import label_table
 
     labels, notes = label_table(found.plan, found.scan.stray)
     command = " ".join(["sam2ft scan", *map(str, given.folders)])
     warnings = (*found.subjects.warnings, *found.scan.notes)
-    facts = DatasetFacts(command, found.kinds, labels, notes, warnings, given.hash)
+    facts = ScanFacts(command, found.kinds, labels, notes, warnings, given.hash)
     written = write_dataset_file(found.plan, facts, given.out)
     beside = "" if written.table is None else f", and {written.table} with a line for each"
     volumes, subjects = counted(found.plan.volumes, "volume"), counted(found.plan.subjects, "subject")

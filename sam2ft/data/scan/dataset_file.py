@@ -47,7 +47,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class DatasetFacts:
+class ScanFacts:
     """What the comments of a dataset file tell besides the plan."""
 
     command: str
@@ -69,7 +69,7 @@ def table_beside(out: Path) -> Path:
     return out.with_name(f"{out.stem}.files.csv")
 
 
-def write_dataset_file(plan: ScanPlan, facts: DatasetFacts, out: Path) -> Written:
+def write_dataset_file(plan: ScanPlan, facts: ScanFacts, out: Path) -> Written:
     """Write the dataset file, and a table beside it where no pattern finds exactly its volumes.
 
     Raises:
@@ -114,7 +114,7 @@ def _row(name: str, volume: PlannedVolume, plan: ScanPlan) -> VolumeFiles:
     return VolumeFiles(row.key, row.image, row.mask, masks=labels, series=series)
 
 
-def _lines(name: str, plan: ScanPlan, facts: DatasetFacts, sources: Source) -> list[str]:
+def _lines(name: str, plan: ScanPlan, facts: ScanFacts, sources: Source) -> list[str]:
     return [
         *_comment(f"Written by `{facts.command}`. Paths are relative to the folder in which you run the commands."),
         *(line for warning in facts.warnings for line in _comment(f"WARNING: {warning}")),
@@ -173,7 +173,7 @@ def _source_lines(plan: ScanPlan, sources: Source) -> list[str]:
     return [*lines, "  masks:", *(f"    {_value(label)}: {_value(pattern)}" for label, pattern in masks.items())]
 
 
-def _label_lines(facts: DatasetFacts) -> list[str]:
+def _label_lines(facts: ScanFacts) -> list[str]:
     return [
         *_comment("Integers that were found in the masks; give each the name of its structure."),
         *(line for note in facts.label_notes for line in _comment(note)),

@@ -149,7 +149,7 @@ class FoundMask:
         return bool(self.names)
 
 
-def plane_of(grid: Grid) -> str:
+def plane_of_grid(grid: Grid) -> str:
     """The anatomical plane of the slices, for the axis with the largest edge; empty where the place is unknown."""
     if not grid.oriented:
         return ""

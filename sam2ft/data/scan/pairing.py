@@ -40,7 +40,7 @@ class Pairing:
         return [pair for pair in self.pairs if pair.subject == subject]
 
 
-def paired(images: Sequence[FoundImage], masks: Sequence[FoundMask], subjects: Subjects) -> Pairing:
+def paired_masks(images: Sequence[FoundImage], masks: Sequence[FoundMask], subjects: Subjects) -> Pairing:
     """The subject and the possible images of every mask."""
     by_subject: dict[str, list[FoundImage]] = defaultdict(list)
     for image in images:

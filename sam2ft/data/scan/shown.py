@@ -58,7 +58,8 @@ def overview_lines(found: Overview, width: int) -> list[str]:
         ]
     if found.scan.masks:
         lines += ["", *in_columns(("masks", "kind", "subjects", "labels", "found by"), _masks(found), width)]
-    return [*lines, *_attention(found, width)]
+    legend = ["", "> marks what a dataset file takes"] if found.plan.volumes else []
+    return [*lines, *legend, *_attention(found, width)]
 
 
 def series_lines(found: Overview, width: int) -> list[str]:

@@ -14,7 +14,7 @@ from sam2ft.data.dicom.header import DAMAGE
 from sam2ft.data.formats.description import Description
 from sam2ft.data.formats.readers import READERS, Reader, reader_of
 from sam2ft.data.scan.dicom_folder import without_path
-from sam2ft.data.scan.found import FoundImage, FoundMask, Grid, plane_of
+from sam2ft.data.scan.found import FoundImage, FoundMask, Grid, plane_of_grid
 from sam2ft.data.scan.mask_contents import is_mask_by_content, mask_in
 
 _MASK_WORDS = frozenset(
@@ -136,7 +136,7 @@ class FileSorter:
             kind=reader.kind,
             shape=description.shape,
             grid=grid,
-            plane="" if grid is None else plane_of(grid),
+            plane="" if grid is None else plane_of_grid(grid),
             part="map" if _is_named_as_map(path.relative_to(self.root).parts) else part_in_name(path.name),
             problems=tuple(without_path(DataError(problem), path) for problem in description.problems),
         )
