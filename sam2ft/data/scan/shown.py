@@ -77,7 +77,8 @@ def series_lines(found: Overview, width: int) -> list[str]:
 
 def in_columns(header: Row, rows: Sequence[Row], width: int) -> list[str]:
     """Lines of a table that is at most `width` wide: the last column is wrapped, the others are cut where needed."""
-    table = [header, *rows]
+    # What headers and names hold must not steer the terminal.
+    table = [[_printable(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(header))]
     last = len(header) - 1
     room = width - len(_GAP) * last
@@ -133,7 +134,7 @@ def _kinds(found: Overview) -> list[Row]:
         shape, edges = _size(group[0].first)
         sizes = {image.shape for image in images}
         mark = "> " if any(image in used for image in images) else "  "
-        more = [f"{len(twice)} have it more than once"] if twice else []
+        more = [f"{len(twice)} {'has' if len(twice) == 1 else 'have'} it more than once"] if twice else []
         more += [f"{len(sizes)} sizes"] if len(sizes) > 1 else []
         rows.append(
             (
@@ -273,7 +274,12 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def _wrapped(text: str, width: int, indent: str) -> list[str]:
+    text = _printable(text)
     lead = text[: len(text) - len(text.lstrip())]
     lines = textwrap.wrap(text, width, subsequent_indent=indent or lead, break_long_words=False, break_on_hyphens=False)
     return lines or [""]

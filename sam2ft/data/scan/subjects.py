@@ -53,12 +53,16 @@ def subjects_of(images: Sequence[FoundImage], level: int | None = None, masks: S
     if not images:
         return Subjects()
     if level is not None:
-        return _by_level(images, level - 1, f"folder level {level} as given")
+        result = _by_level(images, level - 1, f"folder level {level} as given")
+        result.warnings += [*_several_persons(images, result), *_shared_patients(images, result)]
+        return result
     folders = {image: image.parts if image.is_dicom and image.place.is_dir() else image.parts[:-1] for image in images}
     found = _level(images, folders, _words_of(masks))
     if found is None:
         files = not any(image.is_dicom and image.place.is_dir() for image in images)
-        return _by_names(images) if files and not _are_of_one(images) else _one_subject(images)
+        result = _by_names(images) if files and not _are_of_one(images) else _one_subject(images)
+        result.warnings += _several_persons(images, result)
+        return result
     result = _by_level(images, found, f"folder level {found + 1} below the scanned folder")
     result.warnings += _shared_patients(images, result)
     return result
@@ -134,6 +138,20 @@ def _by_level(images: Sequence[FoundImage], depth: int, rule: str) -> Subjects:
         alone = len(homes[name]) <= 1 or len(persons[name]) == 1
         found.of_place[image.place] = name if alone else "-".join((*parts[:-1], name))
     return found
+
+
+def _several_persons(images: Sequence[FoundImage], subjects: Subjects) -> list[str]:
+    """Subjects that hold images of several persons by PatientID."""
+    persons: dict[str, set[str]] = defaultdict(set)
+    for image in images:
+        if image.uids[2]:
+            persons[subjects.of_place[image.place]].add(image.uids[2])
+    return [
+        f"{subject}: {len(ids)} persons by PatientID are taken as one subject, because nothing in the folders tells "
+        "them apart"
+        for subject, ids in persons.items()
+        if len(ids) > 1
+    ]
 
 
 def _shared_patients(images: Sequence[FoundImage], subjects: Subjects) -> list[str]:

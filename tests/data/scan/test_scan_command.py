@@ -189,3 +189,72 @@ def test_a_choice_that_means_nothing_is_refused(command, in_folder, options, mes
     write_messy(in_folder)
     with pytest.raises(UserError, match=message):
         command(f"scan knees {options}")
+
+
+def test_a_heap_of_two_persons_is_told_and_not_guessed(command, in_folder):
+    for number in (1, 2):
+        write_patient(Path(f"sorted/K{number}"), number, mask=Path(f"masks/K{number}.nii.gz"))
+    Path("heap").mkdir()
+    for place, path in enumerate(sorted(Path("sorted").rglob("*.dcm"))):
+        shutil.copy(path, Path("heap") / f"{place:04d}")
+    shown = " ".join(command("scan heap masks")[0].split())
+    assert "2 persons by PatientID are taken as one subject" in shown
+    assert "holds images that no key of series tells apart" in shown
+
+
+def test_sites_with_equal_names_are_other_subjects(command, in_folder):
+    for number, place in enumerate(("A/001", "A/002", "B/001", "B/002"), start=1):
+        write_patient(Path(f"sites/{place}"), number, mask=Path(f"sites/{place}/seg.nii.gz"))
+        for path in Path(f"sites/{place}").rglob("*.dcm"):
+            header = pydicom.dcmread(path)
+            header.PatientID = place
+            header.save_as(path)
+    command("scan sites --out sites.yaml")
+    command("prepare sites.yaml --out store")
+    assert subjects_in("store") == ["A-001", "A-002", "B-001", "B-002"]
+
+
+def test_names_that_are_patterns_and_texts_that_are_yaml_change_nothing(command, in_folder):
+    names = ["Müller [links] {a}", "O'Neil, x", "über*"]
+    for number, name in enumerate(names):
+        write_patient(Path(f"odd/{name}"), number, mask=Path(f"odd/{name}/mask.nii.gz"))
+    for path in Path("odd").rglob("SAG_PD/*.dcm"):
+        header = pydicom.dcmread(path)
+        header.SeriesDescription = 'a"}: {b: [1\nlabels: x # \x1b[31m*'
+        header.save_as(path)
+    shown, _ = command("scan odd --out odd.yaml")
+    assert "\x1b" not in shown
+    assert "\x1b" not in Path("odd.yaml").read_text()
+    command("prepare odd.yaml --out store")
+    assert subjects_in("store") == sorted(names)
+
+
+def test_a_repeated_series_is_chosen_by_the_rule_and_said(command, in_folder):
+    for number in (1, 2):
+        write_patient(Path(f"dup/K{number}"), number, mask=Path(f"dup/K{number}/seg.nii.gz"), echoes=1)
+        first = next(Path(f"dup/K{number}").rglob("SAG_PD"))
+        again = first.with_name("AGAIN")
+        again.mkdir()
+        for path in first.iterdir():
+            header = pydicom.dcmread(path)
+            header.SeriesInstanceUID, header.SeriesNumber = f"1.2.{number}", 7
+            header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = (
+                f"1.3.{number}.{header.InstanceNumber}"
+            )
+            header.save_as(again / path.name)
+    shown, _ = command("scan dup --out dup.yaml")
+    assert "2 images fit the mask; " in shown
+    assert "AGAIN" in shown
+    command("scan dup --series number=7 --out seven.yaml")
+    assert "AGAIN" in Path("seven.yaml").read_text()
+    command("prepare seven.yaml --out store")
+
+
+def test_masks_beside_every_grid_are_left_out_with_the_reason(command, in_folder):
+    for number in (1, 2, 3):
+        write_patient(Path(f"knees/K{number}"), number)
+        write_mask(Path(f"knees/K{number}/seg.nii.gz"), Place(number if number < 3 else 30).geometry())
+    shown, _ = command("scan knees --out knees.yaml")
+    assert "knees/K3/seg.nii.gz: on the grid of none of the 4 images of K3" in shown
+    command("prepare knees.yaml --out store")
+    assert subjects_in("store") == ["K1", "K2"]
