@@ -150,10 +150,10 @@ def look_through(given: argparse.Namespace, wanted: Mapping[str, Any], show: "Pr
 
 def _unpacked(scan: "Scanned", roots: Sequence[Path], into: Path) -> list[Path]:
     """Unpack all archives; the folders to scan besides `roots`."""
-    from sam2ft.data.scan.archives import unpack_archive
+    from sam2ft.data.scan.archives import unpack_zip
 
     for archive, root in scan.archives:
-        unpack_archive(archive, root, into)
+        unpack_zip(archive, root, into)
     inside = any(into.resolve().is_relative_to(root.resolve()) for root in roots)
     return [] if inside or not into.is_dir() else [into]
 

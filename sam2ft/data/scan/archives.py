@@ -46,7 +46,7 @@ def listed_archive(path: Path) -> ZipArchive:
         return ZipArchive(path, len(members), sum(member.file_size for member in members))
 
 
-def unpack_archive(archive: ZipArchive, root: Path, into: Path) -> Path:
+def unpack_zip(archive: ZipArchive, root: Path, into: Path) -> Path:
     """The folder with the files of an archive, below `into` at its place below `root`; what is there stays.
 
     Raises:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sam2ft.core.errors import DataError
-from sam2ft.data.scan.archives import is_archive, listed_archive, unpack_archive
+from sam2ft.data.scan.archives import is_archive, listed_archive, unpack_zip
 
 
 def packed(path: Path, **members: bytes) -> Path:
@@ -31,11 +31,11 @@ def test_an_archive_is_unpacked_at_its_place_once(tmp_path):
     assert is_archive(path)
     archive = listed_archive(path)
     assert (archive.num_files, archive.num_bytes) == (2, 6)
-    folder = unpack_archive(archive, tmp_path / "in", tmp_path / "out")
+    folder = unpack_zip(archive, tmp_path / "in", tmp_path / "out")
     assert folder == tmp_path / "out/site/P01"
     assert (folder / "a/1.dcm").read_bytes() == b"one"
     (folder / "2.dcm").write_bytes(b"mine")
-    assert unpack_archive(archive, tmp_path / "in", tmp_path / "out") == folder
+    assert unpack_zip(archive, tmp_path / "in", tmp_path / "out") == folder
     assert (folder / "2.dcm").read_bytes() == b"mine"
 
 
@@ -60,7 +60,7 @@ def test_more_bytes_than_declared_are_refused_and_nothing_stays(tmp_path):
     assert content.count(size) == 2
     path.write_bytes(content.replace(size, (10).to_bytes(4, "little")))
     with pytest.raises(DataError, match=r"P\.zip"):
-        unpack_archive(listed_archive(path), tmp_path, tmp_path / "out")
+        unpack_zip(listed_archive(path), tmp_path, tmp_path / "out")
     assert not [entry for entry in (tmp_path / "out").rglob("*") if entry.is_file()]
 
 
@@ -68,7 +68,7 @@ def test_more_than_the_free_space_is_refused_before_it_is_written(tmp_path, monk
     path = packed(tmp_path / "P.zip", a=bytes(1000))
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 999})())
     with pytest.raises(DataError, match="more space"):
-        unpack_archive(listed_archive(path), tmp_path, tmp_path / "out")
+        unpack_zip(listed_archive(path), tmp_path, tmp_path / "out")
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "text"])
@@ -83,7 +83,7 @@ def test_damaged_archives_are_refused_by_name(tmp_path, damage):
         content = bytearray(b"PK but no archive")
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"P\.zip"):
-        unpack_archive(listed_archive(path), tmp_path, tmp_path / "out")
+        unpack_zip(listed_archive(path), tmp_path, tmp_path / "out")
     assert not list(tmp_path.glob("out/P"))
 
 
