@@ -70,7 +70,7 @@ def main() -> int:
     arguments = parser()
     given = arguments.parse_args()
     if given.force and given.out is None:
-        arguments.error("a file to replace is missing (--out)")
+        arguments.error("the file that would be replaced is not named")
     wanted = choice_of(given.series)
     if given.out is not None:
         from sam2ft.data.scan.dataset_file import refuse_overwriting
