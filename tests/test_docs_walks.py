@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from fixtures.exams import exams, structures
+from fixtures.messy import write_messy
 
 ROOT = Path(__file__).parents[1]
 SAVED = re.compile(r"Save this as `([\w./-]+)`:\s*\Z")
@@ -115,6 +116,18 @@ def test_a_how_to_page_works_as_it_is_written(page: str, raw: Callable[..., None
     text = (ROOT / f"docs/howto/{page}.md").read_text(encoding="utf-8")
     assert "".join("f" if step.file else "c" for step in steps_of(text)) == steps
     assert list(walk(text, empty_checkout(tmp_path))) == []
+
+
+def test_the_walk_from_a_messy_folder_to_a_store_works_as_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    page = (ROOT / "docs/howto/scan.md").read_text(encoding="utf-8")
+    assert len(steps_of(page)) == 3
+    assert all(step.shown for step in steps_of(page))
+    write_messy(tmp_path)
+    assert list(walk(page, tmp_path)) == []
+    assert len(list((tmp_path / "data/knees/volumes").glob("*.image.npy"))) == 5
 
 
 def test_steps_are_found_in_order_and_a_file_is_no_command() -> None:

@@ -11,7 +11,7 @@ from types import ModuleType
 from sam2ft.core.command import run_command
 from sam2ft.core.errors import UserError
 
-COMMANDS = ("prepare", "train", "eval", "sweep", "status", "aggregate", "export", "doctor", "completion")
+COMMANDS = ("scan", "prepare", "train", "eval", "sweep", "status", "aggregate", "export", "doctor", "completion")
 
 
 def parser() -> argparse.ArgumentParser:

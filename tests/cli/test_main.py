@@ -57,7 +57,7 @@ def test_an_unknown_command_is_a_message_and_2() -> None:
         main.main(["swep"])
     done = sam2ft("nothing")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("sam2ft nothing: no such command; allowed: prepare, train")
+    assert done.stderr.startswith("sam2ft nothing: no such command; allowed: scan, prepare, train")
 
 
 def test_the_version_is_that_of_the_package() -> None:

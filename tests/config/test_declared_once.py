@@ -11,6 +11,7 @@ SCHEMA = PACKAGE / "config" / "schema"
 # Words of many things that are no settings.
 COMMON = {"name", "description", "seed", "baseline", "dataset", "eval", "experiment", "resources", "labels", "split"}
 PLANNED = "what a plan file records: every key filled in, by experiment, site and defaults"
+FOUND = "what a scan found for a subject, from which the section is written"
 ALLOWED: dict[tuple[str, str], str] = {
     ("DatasetFacts", "DatasetInfo"): "what texts say of a store, which is read without a dataset file",
     ("Label", "LabelName"): "a row of a label table, which stores and checkpoints hold without a configuration",
@@ -20,6 +21,10 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("Resources", "RequestedResources"): PLANNED,
     ("Schedule", "Module"): "torch's optimizer and scheduler, not their sections",
     ("ScoreSettings", "MetricSection"): "what custom metrics read; it joins keys of two sections",
+    ("FoundImage", "SeriesChoice"): "what a scan finds, which the choice is compared with",
+    ("Pair", "Sources"): FOUND,
+    ("PlannedVolume", "Sources"): FOUND,
+    ("Unit", "Sources"): FOUND,
     ("StackDescription", "SeriesChoice"): "what a folder holds, which the choice is compared with",
     ("SegmentationLoss", "Loss"): "the loss itself: the functions that the names of the section stand for",
     ("StoreWriter", "DatasetInfo"): "what a store holds of it, without a dataset file",

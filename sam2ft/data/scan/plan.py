@@ -1,0 +1,251 @@
+"""The volumes of a dataset: every mask with one image, and what was left out, each with its reason."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from sam2ft.core.errors import DataError, listed
+from sam2ft.core.keys import checked_name
+from sam2ft.data.scan.found import FoundImage, FoundMask
+from sam2ft.data.scan.kinds import ImageKind, fits, mask_kind, mask_kinds
+from sam2ft.data.scan.mask_contents import are_versions
+from sam2ft.data.scan.pairing import Pair, Pairing
+from sam2ft.data.scan.subjects import Subjects, stem_of
+
+_MOST_NAMES = 5
+_MOST_SUBJECTS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """The mask of an image: one file, or one file per label."""
+
+    subject: str
+    masks: Mapping[str, FoundMask]
+    """Label -> its file; the only key is empty where one file holds all labels."""
+    images: tuple[FoundImage, ...]
+    """Images that it may belong to."""
+
+    @property
+    def first(self) -> FoundMask:
+        return next(iter(self.masks.values()))
+
+
+@dataclass(eq=False)
+class PlannedVolume:
+    """One line of the dataset."""
+
+    subject: str
+    volume: str
+    image: FoundImage
+    masks: Mapping[str, FoundMask]
+    series: Mapping[str, Any] = field(default_factory=dict)
+    """Keys that choose its images in its folder; empty: there is nothing to choose, or one choice for all."""
+
+
+@dataclass
+class ScanPlan:
+    """What a dataset file would list."""
+
+    volumes: list[PlannedVolume] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    """(subject or path, why it is no volume)."""
+    choices: list[str] = field(default_factory=list)
+    """What was chosen among several, one sentence each."""
+    series: Mapping[str, Any] = field(default_factory=dict)
+    """`series` of the dataset file."""
+    labels: tuple[str, ...] = ()
+    """Names of the labels that have a file each, in their order; empty: a mask holds all labels."""
+    _alike: dict[str, list[str]] = field(default_factory=dict)
+
+    def choose(self, subject: str, text: str) -> None:
+        """Tell what was chosen for a subject; subjects of whom the same is told share a sentence."""
+        general = re.sub(re.escape(subject), "*", text, flags=re.IGNORECASE)
+        known = self._alike.setdefault(general, [])
+        if known:
+            self.choices.remove(f"{listed(known, _MOST_SUBJECTS)}: {general}")
+        known.append(subject)
+        self.choices.append(f"{listed(known, _MOST_SUBJECTS)}: {general}")
+
+    @property
+    def subjects(self) -> list[str]:
+        return sorted({volume.subject for volume in self.volumes})
+
+
+def planned(
+    kinds: Sequence[ImageKind], subjects: Subjects, pairing: Pairing, wanted: Mapping[str, Any] | None = None
+) -> ScanPlan:
+    """Every mask with the image of the best kind that lies on its grid; images are of the kinds that `wanted` means."""
+    rank = {image: place for place, kind in enumerate(kinds) for found in kind.images.values() for image in found}
+    plan = ScanPlan()
+    units = _units(pairing, plan)
+    if len({tuple(unit.masks) for unit in units}) > 1:
+        units = _same_labels(units, plan)
+    plan.labels = tuple(name for name in (units[0].masks if units else ()) if name)
+    popular = mask_kinds(pairing)
+    for subject in subjects.names:
+        own = [unit for unit in units if unit.subject == subject]
+        _add_subject(subject, own, rank, wanted or {}, popular, plan)
+    _tell_kinds(kinds, plan)
+    _name_volumes(plan)
+    _drop_unusable(plan)
+    return plan
+
+
+def _units(pairing: Pairing, plan: ScanPlan) -> list[Unit]:
+    """The masks of each group of images: files of one label each are one unit."""
+    groups: dict[tuple[str, tuple[FoundImage, ...]], list[Pair]] = defaultdict(list)
+    for pair in pairing.pairs:
+        groups[pair.subject, pair.images].append(pair)
+    found: list[Unit] = []
+    versions: dict[tuple[str, ...], bool] = {}
+    for (subject, images), pairs in groups.items():
+        masks = {_label(pair): pair.mask for pair in sorted(pairs, key=_label) if _holds_one_label(pair.mask)}
+        names = tuple(masks)
+        if 1 < len(masks) == len(pairs) and len({mask.known_as for mask in masks.values()}) == 1 and "" not in masks:
+            # One subject shows what files of these names are: reading all again would take long.
+            if names not in versions:
+                versions[names] = are_versions(list(masks.values()))
+            if not versions[names]:
+                found.append(Unit(subject, masks, images))
+                continue
+        found += [Unit(subject, {"": pair.mask}, images) for pair in pairs]
+    if any(len(unit.masks) > 1 for unit in found):
+        labels = next(list(unit.masks) for unit in found if len(unit.masks) > 1)
+        plan.choices.append(f"masks that hold one value are one file per label: {listed(labels, _MOST_NAMES)}")
+    return found
+
+
+def _holds_one_label(mask: FoundMask) -> bool:
+    return len(mask.values) <= 1 and mask.grid is not None and not mask.names
+
+
+def _label(pair: Pair) -> str:
+    """The label of a file that holds one: its name without the subject, or that of its folder; empty: neither says."""
+    for part in (stem_of(pair.mask.path.name), *reversed(pair.mask.parts[1:-1])):
+        name = re.sub(re.escape(pair.subject), " ", part, flags=re.IGNORECASE)
+        if name := re.sub(r"[_\-. ]+", " ", name).strip():
+            return name
+    return ""
+
+
+def _same_labels(units: Sequence[Unit], plan: ScanPlan) -> list[Unit]:
+    """The units with the labels that most subjects have; the others are left out with what they lack."""
+    counts = Counter(tuple(unit.masks) for unit in units)
+    usual = max(counts, key=lambda names: (counts[names], len(names)))
+    kept = []
+    for unit in units:
+        if tuple(unit.masks) == usual:
+            kept.append(unit)
+        elif set(usual) <= set(unit.masks):
+            more = sorted(set(unit.masks) - set(usual))
+            plan.choose(unit.subject, f"{listed(more, _MOST_NAMES)} left out, which most subjects lack")
+            kept.append(Unit(unit.subject, {name: unit.masks[name] for name in usual}, unit.images))
+        else:
+            missing = sorted(set(usual) - set(unit.masks))
+            what = f"has no mask of {listed(missing, _MOST_NAMES)}" if missing != [""] else "has one file per label"
+            plan.left_out.append((unit.subject, what))
+    return kept
+
+
+def _add_subject(
+    subject: str,
+    units: Sequence[Unit],
+    rank: Mapping[FoundImage, int],
+    wanted: Mapping[str, Any],
+    popular: Counter[str],
+    plan: ScanPlan,
+) -> None:
+    homes: dict[FoundImage, list[Unit]] = defaultdict(list)
+    taken: set[FoundImage] = set()
+    for unit in sorted(units, key=lambda unit: (len(unit.images), unit.first.path)):
+        candidates = [image for image in unit.images if fits(image, wanted)]
+        if not candidates:
+            continue
+        best = min(rank[image] for image in candidates)
+        alike = [image for image in candidates if rank[image] == best]
+        nearest = max(_nearness(unit.first, image) for image in alike)
+        alike = [image for image in alike if _nearness(unit.first, image) == nearest]
+        image = next((one for one in alike if one not in taken), alike[0])
+        if len(alike) > 1 and len(units) == 1:
+            shown = listed([_shown(one) for one in alike[1:]], 3)
+            plan.choose(subject, f"{len(alike)} images fit the mask; {_shown(image)} is taken, not {shown}")
+        taken.add(image)
+        homes[image].append(unit)
+    if not homes:
+        told = {name for name, _ in plan.left_out}
+        if subject not in told:
+            reason = "its masks lie on no image of the chosen series" if units else "no mask was found on its images"
+            plan.left_out.append((subject, reason))
+    for image, given in homes.items():
+        ordered = sorted(given, key=lambda unit: _mask_rank(unit, popular))
+        if len(ordered) > 1:
+            first, *others = ["/".join(unit.first.parts) for unit in ordered]
+            plan.choose(subject, f"{len(ordered)} masks fit the image; {first} is taken, not {listed(others, 3)}")
+        plan.volumes.append(PlannedVolume(subject, "", image, ordered[0].masks))
+
+
+def _mask_rank(unit: Unit, popular: Counter[str]) -> tuple[bool, int, Path]:
+    """The rule among several masks of an image: those called so, then the kind of most subjects, then by name."""
+    return unit.first.known_as == "content", -popular[mask_kind(unit.first, unit.subject)], unit.first.path
+
+
+def _nearness(mask: FoundMask, image: FoundImage) -> tuple[int, int]:
+    """How much the path of a mask has in common with that of an image."""
+    pairs = zip(mask.path.parts[:-1], image.place.parts, strict=False)
+    folders = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+    name = stem_of(mask.path.name).lower()
+    own = [part.lower() for part in image.parts[1:]] + [stem_of(image.place.name).lower()]
+    return folders, max((len(part) for part in own if part in name), default=0)
+
+
+def _shown(image: FoundImage) -> str:
+    name = image.place.name if image.parts else str(image.place)
+    return name + ("" if image.number is None else f" (series {image.number})")
+
+
+def _tell_kinds(kinds: Sequence[ImageKind], plan: ScanPlan) -> None:
+    used = Counter[str]()
+    home = {image: kind for kind in kinds for images in kind.images.values() for image in images}
+    for volume in plan.volumes:
+        used[home[volume.image].name or "(no description)"] += 1
+    if len(used) > 1:
+        shown = listed([f"{count} of {name}" for name, count in used.most_common()], _MOST_NAMES)
+        plan.choices.append(f"images of {len(used)} kinds are used, each where it alone fits a mask: {shown}")
+
+
+def _name_volumes(plan: ScanPlan) -> None:
+    counts = Counter(volume.subject for volume in plan.volumes)
+    seen: Counter[tuple[str, str]] = Counter()
+    for volume in plan.volumes:
+        if max(counts.values()) == 1:
+            volume.volume = "image"
+            continue
+        image = volume.image
+        name = stem_of(image.place.name)
+        name = re.sub(re.escape(volume.subject), "", name, flags=re.IGNORECASE).strip("_-. ") or name
+        name += "" if image.echo_ms is None or image.place.is_file() else f" {image.echo_ms:g} ms"
+        seen[volume.subject, name] += 1
+        again = seen[volume.subject, name]
+        volume.volume = name if again == 1 else f"{name} {again}"
+
+
+def _drop_unusable(plan: ScanPlan) -> None:
+    """Leave out volumes that `prepare` would refuse, with its reason."""
+    kept = []
+    for volume in plan.volumes:
+        reason = "; ".join(volume.image.problems)
+        try:
+            checked_name("subject", volume.subject)
+            checked_name("volume", volume.volume)
+        except DataError as error:
+            reason = str(error)
+        if reason:
+            plan.left_out.append((volume.subject, f"{volume.image.place}: {reason}"))
+        else:
+            kept.append(volume)
+    plan.volumes = kept
