@@ -13,6 +13,7 @@ from nibabel.spatialimages import HeaderDataError
 from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
 from sam2ft.data.formats.compressed import (
+    CHUNK,
     as_array,
     decompressing,
     most_bytes,
@@ -110,8 +111,10 @@ def _header(path: Path) -> tuple[Any, bool]:
     """(header of NIfTI, or of ANALYZE as nibabel has it; whether it is NIfTI)."""
     from nibabel.spm99analyze import Spm99AnalyzeHeader
 
-    with _opened(path) as (stream, _):
+    with _opened(path) as (stream, encoding):
         start = stream.read(_HEADER)
+        while encoding == "gzip" and stream.read(CHUNK):
+            pass  # to the checksum
     if len(start) < _HEADER:
         raise EOFError
     sizes = {int.from_bytes(start[:4], order) for order in ("little", "big")}
