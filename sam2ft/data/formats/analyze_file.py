@@ -13,7 +13,6 @@ from nibabel.spatialimages import HeaderDataError
 from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
 from sam2ft.data.formats.compressed import (
-    CHUNK,
     as_array,
     decompressing,
     most_bytes,
@@ -34,6 +33,8 @@ from sam2ft.data.images.grids import FileImage
 ENDINGS = (".hdr", ".img", ".hdr.gz", ".img.gz")
 _KIND = "NIfTI or ANALYZE pair"
 _HEADER = 348
+# What may follow the fields of a header in its file.
+_MOST_EXTENSIONS = 1 << 24
 _PAIR_MAGIC = (b"ni1", b"n+1", b"ni2", b"n+2")
 
 
@@ -113,8 +114,8 @@ def _header(path: Path) -> tuple[Any, bool]:
 
     with _opened(path) as (stream, encoding):
         start = stream.read(_HEADER)
-        while encoding == "gzip" and stream.read(CHUNK):
-            pass  # to the checksum
+        if encoding == "gzip" and len(stream.read(_MOST_EXTENSIONS)) == _MOST_EXTENSIONS:  # to the checksum
+            raise not_readable(_KIND, "its header is longer than any")
     if len(start) < _HEADER:
         raise EOFError
     sizes = {int.from_bytes(start[:4], order) for order in ("little", "big")}
