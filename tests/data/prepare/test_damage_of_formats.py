@@ -23,10 +23,10 @@ def run(module: str, *arguments: str) -> Any:
 
 
 def test_some_damage_of_every_kind_is_refused_or_changes_nothing() -> None:
-    found = run("damage_of_formats", "all", "6", "11")
+    found = run("damage_of_formats", "all", "4", "11")
     assert found.keys() == KINDS.keys()
     assert {name: one["faults"] for name, one in found.items() if one["faults"]} == {}
-    assert sum(one["results"].get("refused", 0) for one in found.values()) > 2 * len(KINDS)
+    assert sum(one["results"].get("refused", 0) for one in found.values()) > len(KINDS)
 
 
 @pytest.mark.slow
@@ -38,8 +38,13 @@ def test_damage_is_refused_or_changes_nothing(kind: str) -> None:
     assert found["results"]["refused"] > 75
 
 
-def test_small_files_that_declare_or_unpack_to_more_than_there_is_are_refused() -> None:
-    found = run("bombs")
+UNPACKED = [name for name in BOMBS if "zeros" in name]
+DECLARED = [name for name in BOMBS if name not in UNPACKED]
+
+
+@pytest.mark.parametrize("names", [DECLARED, pytest.param(UNPACKED, marks=pytest.mark.slow)], ids=["declare", "unpack"])
+def test_small_files_that_declare_or_unpack_to_more_than_there_is_are_refused(names: list[str]) -> None:
+    found = run("bombs", *names)
     assert found["faults"] == []
-    assert {name for name in BOMBS if not found["answers"][name]} == set()
+    assert {name for name in names if not found["answers"][name]} == set()
     assert [text for text in found["answers"].values() if "was not read within" in text] == []
