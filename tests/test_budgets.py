@@ -32,7 +32,6 @@ SMALL: dict[str, str] = {
     "config/schema/experiment.py": "the root of the settings, whose sections have their own files",
     "core/tables/spreadsheet.py": "used by wide tables and by the workbook of papers",
     "core/components.py": "used by data, metrics and phantom, none of which sees the others",
-    "core/quiet.py": "used by prepare and by every reader of images",
     "core/grouping.py": "used by statistics and report",
     "data/dicom/modality.py": "read with a store too, without pydicom",
     "data/splits/given.py": "what the sources say of splits, beside what is drawn",

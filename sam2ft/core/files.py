@@ -276,7 +276,10 @@ def _parsed_json(path: Path) -> tuple[Any, bool]:
         data = path.read_bytes()
     text = data.decode("utf-8")
     is_sealed = check_json(text)
-    value = json.loads(text)
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if is_sealed:
         del value[JSON_KEY]
     return value, is_sealed

@@ -44,6 +44,11 @@ excused(
     "more workers",
     "pip could not download {}",
     "run a real SAM 2 in seconds on a CPU",
+    "more belong to a segment",
+    "more points",
+    "more points of three numbers",
+    "run lengths do not cover the {} x {} pixels of a slice",
+    "unknown values are measured by the first runs, or before that with --calibrate",
     "{}: is gone, removed by hand or by `prepare --prune` after this program opened the store",
 )
 # What is printed beside a result, or asked: nothing went wrong.

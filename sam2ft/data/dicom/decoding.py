@@ -32,6 +32,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from sam2ft.core.quiet import refusing_complaints
 from sam2ft.data.dicom.file import Part
 
 _BY_GDCM = (JPEGLossless, JPEGLosslessSV1, JPEGExtended12Bit)
@@ -43,6 +44,8 @@ _DESCRIBE_PIXELS = (
 )
 _BYTE = 8
 _AS_IN_MEMORY = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+# GDCM finds the precision of a JPEG by trying one library after the other.
+_OF_THE_SEARCH = (b"Unsupported JPEG data precision", b"Invalid SOS parameters for sequential JPEG")
 
 
 def stored_integers(header: Dataset, part: Part | None = None) -> npt.NDArray[Any]:
@@ -138,7 +141,8 @@ def _by_gdcm(whole: Dataset, syntax: UID, frame: int) -> npt.NDArray[Any]:
         pydicom.dcmwrite(path, one, enforce_file_format=True)
         process: Any = SimpleITK.ProcessObject
         process.GlobalWarningDisplayOff()  # they go to stderr, and may quote the header
-        image = SimpleITK.ReadImage(str(path), imageIO="GDCMImageIO")
+        with refusing_complaints(_OF_THE_SEARCH):
+            image = SimpleITK.ReadImage(str(path), imageIO="GDCMImageIO")
     stored = SimpleITK.GetArrayFromImage(image)
     if not np.issubdtype(stored.dtype, np.integer):
         raise ValueError("decoded to other values than integers")

@@ -1,14 +1,18 @@
 """Reading one DICOM file: its header, and the header values that give position and orientation of its image."""
 
+import os
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from pydicom.dataelem import RawDataElement
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -41,6 +45,9 @@ _PLACES = ("ImagePositionPatient", "SharedFunctionalGroupsSequence", "PerFrameFu
 # Values of more bytes are read when they are asked for; the transfer syntax stands within the first ones of a file.
 _DEFERRED_ABOVE, _MOST_META = 1024, 1024
 _KEPT: ContextVar[dict[Path, pydicom.FileDataset] | None] = ContextVar("kept headers", default=None)
+# The length of an element of items, their tags, and how much is looked at beyond the last element.
+_UNDEFINED, _MOST_REST = 0xFFFFFFFF, 1 << 20
+_ITEM, _LAST_ITEM = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 TO_NIFTI = "convert it to NIfTI with dcm2niix and give the .nii.gz file instead"
 NO_IMAGE = (
     "is a DICOM segmentation (SEG), a mask and no image; give it as sources.masks, and the series that it was drawn on "
@@ -162,14 +169,76 @@ def read_header(path: Path) -> pydicom.Dataset:
         DataError: the file cannot be read.
     """
     with guarded(path):
-        try:
-            ahead = (_KEPT.get() or {}).pop(path, None)
-            header = pydicom.dcmread(path, force=True, defer_size=_deferred_above(path)) if ahead is None else ahead
-        except DAMAGE as error:
-            raise DataError(f"{path}: not a readable DICOM file ({reason_of(error)})") from None
+        header = read_complete(path, _deferred_above(path), (_KEPT.get() or {}).pop(path, None))
         _name_transfer_syntax(header)
         _refuse_other_content(path, header)
         return header
+
+
+def read_complete(path: Path, defer_size: int | None = None, parsed: pydicom.Dataset | None = None) -> pydicom.Dataset:
+    """All elements of a DICOM file, whose last one ends where the file ends; zeros may fill it up.
+
+    pydicom itself takes what is left of a file that was cut, and leaves out what follows the last element.
+
+    Args:
+        defer_size: values of more bytes are read when they are asked for.
+        parsed: the elements, as far as they were parsed before; they are not parsed again.
+
+    Raises:
+        DataError: naming the file.
+    """
+    try:
+        header = pydicom.dcmread(path, force=True, defer_size=defer_size) if parsed is None else parsed
+        if (problem := _of_its_end(path, header)) is not None:
+            raise DataError(f"{path}: not a readable DICOM file ({problem}); copy it again")
+        return header
+    except DAMAGE as error:
+        raise DataError(f"{path}: not a readable DICOM file ({reason_of(error)})") from None
+
+
+def _of_its_end(path: Path, header: pydicom.Dataset) -> str | None:
+    """Why the elements of a file do not end with it; None: they do, or it is not known."""
+    # Iterating over the header itself would decode every value.
+    elements = [header.get_item(tag, keep_deferred=True) for tag in header.keys()]  # noqa: SIM118
+    known = [one for one in elements if isinstance(one, RawDataElement)]
+    if len(known) < len(elements) and isinstance(elements[-1], pydicom.DataElement):
+        return None  # a sequence without a length, read to its delimiter
+    last = max(known, key=lambda one: one.value_tell, default=None)
+    if last is None:
+        return None
+    with path.open("rb") as stream:
+        deflated = text(getattr(header, "file_meta", pydicom.Dataset()), "TransferSyntaxUID")
+        if deflated == DeflatedExplicitVRLittleEndian:
+            rest = _rest_of_deflated(stream, header, last.value_tell + last.length)
+        else:
+            stream.seek(last.value_tell)
+            end = _end_of_items(stream) if last.length == _UNDEFINED else last.value_tell + last.length
+            if end is None:
+                return "the parts of its pixel data do not end with it"
+            if end > stream.seek(0, os.SEEK_END):
+                return "it ends too early"
+            stream.seek(end)
+            rest = stream.read(_MOST_REST)
+    # Files have an even number of bytes.
+    return "bytes follow its last element" if len(rest) % 2 or rest.strip(b"\0") else None
+
+
+def _end_of_items(stream: IO[bytes]) -> int | None:
+    """Where the fragments of compressed pixel data end; None: their lengths do not lead to the delimiter."""
+    while len(start := stream.read(8)) == 8:
+        if start[:4] != _ITEM:
+            return stream.tell() if start[:4] == _LAST_ITEM else None
+        stream.seek(int.from_bytes(start[4:], "little"), os.SEEK_CUR)
+    return None
+
+
+def _rest_of_deflated(stream: IO[bytes], header: pydicom.Dataset, end: int) -> bytes:
+    """What follows the last element in the inflated contents, or the compressed ones in the file."""
+    stream.seek(132 + 12 + int(header.file_meta.FileMetaInformationGroupLength))
+    inflating = zlib.decompressobj(-zlib.MAX_WBITS)
+    rest = inflating.decompress(stream.read(), end + _MOST_REST)[end:]
+    # An odd number of compressed bytes is filled up.
+    return rest + (inflating.unused_data if inflating.unused_data != b"\0" else b"")
 
 
 def _deferred_above(path: Path) -> int | None:

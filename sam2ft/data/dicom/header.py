@@ -20,11 +20,12 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from sam2ft.core.errors import DataError
+from sam2ft.core.quiet import DecoderComplainedError
 
 # What pydicom and its decoders raise on damaged files; no program error of ours is among the reasons to catch them.
 DAMAGE: tuple[type[Exception], ...] = (
-    ArithmeticError, AssertionError, AttributeError, BufferError, BytesLengthException, EOFError, InvalidDicomError,
-    LookupError, OSError, RuntimeError, TypeError, ValueError, struct.error, zlib.error,
+    ArithmeticError, AssertionError, AttributeError, BufferError, BytesLengthException, DecoderComplainedError,
+    EOFError, InvalidDicomError, LookupError, OSError, RuntimeError, TypeError, ValueError, struct.error, zlib.error,
 )  # fmt: skip
 _LIKE_NUMBERS = re.compile(r"(?:[-+0-9.,;_eE\\ ]|nan|inf|None)*", re.IGNORECASE)
 _PIXEL_GROUP = 0x7FE0
@@ -60,6 +61,7 @@ def guarded(path: Path) -> Iterator[None]:
 
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (EOFError, "it ends too early"),
+    (DecoderComplainedError, "its compressed pixels are damaged"),
     (BytesLengthException, "a value of another length than its type has"),
     (InvalidDicomError, "it does not begin as DICOM"),
     (UnicodeError, "text in another character set than it declares"),

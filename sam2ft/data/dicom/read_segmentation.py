@@ -15,7 +15,7 @@ import pydicom
 from sam2ft.config.schema.dataset import Reading
 from sam2ft.core.errors import DataError, listed, naming
 from sam2ft.core.geometry import Geometry
-from sam2ft.data.dicom.file import ORIENTATION_TOLERANCE, DicomImage, is_dicom
+from sam2ft.data.dicom.file import ORIENTATION_TOLERANCE, DicomImage, is_dicom, read_complete
 from sam2ft.data.dicom.header import DAMAGE, guarded, numbers, raw_value, reason_of, required_whole, text
 from sam2ft.data.dicom.series import read_slices
 from sam2ft.data.images.grids import LPS_TO_RAS, PLACED_TOLERANCE_VOXELS, Segment, Volume
@@ -98,10 +98,7 @@ def read_dicom_segmentation(path: Path, image: Volume | None, reading: Reading) 
         DataError: naming the file; when it cannot be decoded, its frames share no grid, or it has other coordinates.
     """
     with naming(path), guarded(path):
-        try:
-            header = pydicom.dcmread(path, force=True)
-        except DAMAGE as error:
-            raise DataError(f"not a readable DICOM file ({reason_of(error)})") from None
+        header = read_complete(path)
         groups = _Groups(header)
         frames = list(_frames(path, header, groups))
         of_image = slices_of_image(image)

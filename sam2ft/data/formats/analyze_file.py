@@ -33,6 +33,8 @@ from sam2ft.data.images.grids import FileImage
 ENDINGS = (".hdr", ".img", ".hdr.gz", ".img.gz")
 _KIND = "NIfTI or ANALYZE pair"
 _HEADER = 348
+# What may follow the fields of a header in its file.
+_MOST_EXTENSIONS = 1 << 24
 _PAIR_MAGIC = (b"ni1", b"n+1", b"ni2", b"n+2")
 
 
@@ -110,8 +112,10 @@ def _header(path: Path) -> tuple[Any, bool]:
     """(header of NIfTI, or of ANALYZE as nibabel has it; whether it is NIfTI)."""
     from nibabel.spm99analyze import Spm99AnalyzeHeader
 
-    with _opened(path) as (stream, _):
+    with _opened(path) as (stream, encoding):
         start = stream.read(_HEADER)
+        if encoding == "gzip" and len(stream.read(_MOST_EXTENSIONS)) == _MOST_EXTENSIONS:  # to the checksum
+            raise not_readable(_KIND, "its header is longer than any")
     if len(start) < _HEADER:
         raise EOFError
     sizes = {int.from_bytes(start[:4], order) for order in ("little", "big")}

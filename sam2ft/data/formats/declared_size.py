@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 
 from sam2ft.config.schema.dataset import AS_IS, Reading
@@ -58,7 +59,7 @@ def _file_size(path: Path, reading: Reading) -> tuple[int, int] | None:
         if (reader := reader_of(path)) is not None:
             found = reader.describe(path, reading)
             return found.num_voxels, found.num_bytes
-        with refusing_damage(path, "DICOM"):
+        with refusing_damage(path, "DICOM", BytesLengthException, InvalidDicomError):
             return _dicom_size(path)
     except DataError:
         return None

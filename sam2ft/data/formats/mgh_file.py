@@ -28,6 +28,9 @@ ENDINGS = (".mgh", ".mgz", ".mgh.gz")
 _FIRST_VOXEL = 284
 # What may follow the voxels: times of the sequence, and tags with the commands that made the file.
 _MOST_TAGS = 1 << 26
+# TR, flip angle, TE, TI and, later, the field of view; the tags of FreeSurfer's tags.h that have no length, or a short.
+_SEQUENCE = 20
+_TAGS_WITHOUT_LENGTH, _TAG_OLD_XFORM = (1, 2, 20), 30
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,32 @@ def read_mgh(path: Path, reading: Reading = AS_IS) -> FileImage:
         header = _read_header(stream)
         channel = chosen_channel(header.shape[3], reading, header.shape)
         affine, notes = _placement(header, reading)
+        if encoding == "raw":
+            _refuse_other_end(path, _FIRST_VOXEL + header.num_bytes)
         voxels = read_voxels(stream, header.num_bytes, most_bytes(path, encoding), most_after=_MOST_TAGS)
         array = one_channel(as_array(voxels, header.dtype, header.shape), channel)
         return FileImage(array, affine, "delta", notes)
+
+
+def _refuse_other_end(path: Path, end: int) -> None:
+    """DataError when what follows the voxels of a file without a checksum is not what FreeSurfer writes there.
+
+    That is nothing, or numbers of the sequence, alone or with tags. A tag has a number, a length and a value; the first
+    tags had no length, and what follows one of these cannot be judged.
+    """
+    with path.open("rb") as stream:
+        stream.seek(end)
+        rest = stream.read(_MOST_TAGS)
+    at = min(len(rest), _SEQUENCE)
+    while at < len(rest):
+        tag = int.from_bytes(rest[at : at + 4], "big")
+        if tag in _TAGS_WITHOUT_LENGTH:
+            return
+        width = 4 if tag == _TAG_OLD_XFORM else 8
+        at += 4 + width + int.from_bytes(rest[at + 4 : at + 4 + width], "big")
+    numbers = np.frombuffer(rest[: len(rest[:_SEQUENCE]) // 4 * 4], dtype=">f4")
+    if at != len(rest) or len(rest[:_SEQUENCE]) % 4 or not (np.isfinite(numbers) & (numbers >= 0)).all():
+        raise not_readable("MGH", "what follows its voxels is none of its kind; bytes were added or are missing")
 
 
 def describe_mgh(path: Path, reading: Reading = AS_IS) -> Description:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam2ft.config.schema.dataset import AS_IS, Reading
+from sam2ft.core.quiet import quiet_readers
 from sam2ft.data.formats import analyze_file, array_file, mgh_file, mha_file, nifti_file, nrrd_file, picture_stack
 from sam2ft.data.formats.description import Description
 from sam2ft.data.images.grids import FileImage
@@ -98,6 +99,7 @@ def volume_endings() -> tuple[str, ...]:
     return tuple(sorted(endings, key=lambda ending: (-len(ending), ending)))
 
 
+@quiet_readers()
 def described_file(path: Path, reading: Reading = AS_IS) -> Description | None:
     """The description of a file by its reader; None: it is of no kind of these."""
     reader = reader_of(path)

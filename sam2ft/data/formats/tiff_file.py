@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2ft.core.errors import DataError
+from sam2ft.core.quiet import DecoderComplainedError, refusing_complaints
 from sam2ft.data.formats.compressed import not_readable, refusing_damage
 
 Edges = tuple[float | None, float | None, float | None]
@@ -89,7 +90,7 @@ def _opened(path: Path) -> Iterator[Any]:
     level = silent.level
     silent.setLevel(logging.CRITICAL + 1)
     try:
-        with refusing_damage(path, "TIFF", tifffile.TiffFileError):
+        with refusing_damage(path, "TIFF", tifffile.TiffFileError, DecoderComplainedError):
             with path.open("rb") as stream:
                 _check_pages(stream, path.stat().st_size)
             # OME files may name others, which are not opened.
@@ -149,6 +150,7 @@ def _header(path: Path, tiff: Any) -> TiffHeader:
         raise DataError(f"has several channels at several times ({series.shape}); expected one 3-D volume")
     shape = (prod(sizes[axis] for axis in slices), sizes["Y"], sizes["X"])
     channels = sizes.get("T", 1) * sizes.get("C", 1)
+    _check_end(path, pages)
     decoded = all(int(one.compression) in _DECODED for one in pages)
     return TiffHeader(shape, channels, dtype, series.axes, _edges(tiff), decoded)
 
@@ -166,13 +168,33 @@ def _check_segments(path: Path, pages: Sequence[Any]) -> None:
             raise not_readable("TIFF", "its voxels are fewer than its header declares")
 
 
+def _check_end(path: Path, pages: Sequence[Any]) -> None:
+    """DataError when bytes follow all that the one page of a file names: they were added, and voxels may have moved.
+
+    Compressed voxels that have moved are found when they are decoded. With several pages, tifffile itself leaves room
+    at the end.
+    """
+    page = pages[0]
+    if len(pages) > 1 or page.subifds or int(page.compression) != 1:
+        return
+    tags = page.tags.values()
+    ends = [tag.valueoffset + tag.valuebytecount for tag in tags]
+    # Beyond its last tag a page names the next one.
+    ends += [max(tag.offset for tag in tags) + (20 + 8 if page.parent.is_bigtiff else 12 + 4)]
+    ends += [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    if path.stat().st_size > max(ends):
+        raise not_readable("TIFF", "bytes follow its end")
+
+
 def _by_simpleitk(path: Path) -> npt.NDArray[Any]:
     import SimpleITK
 
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO("TIFFImageIO")
     reader.SetFileName(str(path))
-    voxels: npt.NDArray[Any] = SimpleITK.GetArrayFromImage(reader.Execute())
+    with refusing_complaints():
+        image = reader.Execute()
+    voxels: npt.NDArray[Any] = SimpleITK.GetArrayFromImage(image)
     return voxels
 
 

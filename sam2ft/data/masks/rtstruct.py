@@ -11,8 +11,8 @@ import pydicom
 
 from sam2ft.core.errors import DataError, naming
 from sam2ft.core.geometry import Geometry
-from sam2ft.data.dicom.file import DicomImage
-from sam2ft.data.dicom.header import DAMAGE, guarded, numbers, raw_value, reason_of, text
+from sam2ft.data.dicom.file import DicomImage, read_complete
+from sam2ft.data.dicom.header import guarded, numbers, raw_value, text
 from sam2ft.data.dicom.read_segmentation import refuse_other_frame_of_reference, slices_of_image
 from sam2ft.data.images.grids import LPS_TO_RAS, PLACED_TOLERANCE_VOXELS, Segment, Volume
 from sam2ft.data.masks.layers import Layer
@@ -40,14 +40,14 @@ def read_structures(path: Path, image: Volume) -> StructureLayers:
             between slices, in another plane or outside of the image.
     """
     with naming(path), guarded(path):
-        try:
-            header = pydicom.dcmread(path, force=True)
-        except DAMAGE as error:
-            raise DataError(f"not a readable DICOM file ({reason_of(error)})") from None
+        header = read_complete(path)
         regions = {_number(item, "ROINumber"): item for item in header.get("StructureSetROISequence") or ()}
         of_image = slices_of_image(image)
         layers, skipped = [], []
-        for item in header.get("ROIContourSequence") or ():
+        drawn = header.get("ROIContourSequence") or ()
+        if not drawn:
+            raise DataError(f"names {len(regions)} regions and holds no contours (ROIContourSequence); export it again")
+        for item in drawn:
             number = _number(item, "ReferencedROINumber")
             if number not in regions:
                 raise DataError("contours of a region that it does not name (ReferencedROINumber); export it again")
@@ -60,7 +60,8 @@ def read_structures(path: Path, image: Volume) -> StructureLayers:
                 layers.append(Layer(Segment(number, name), mask))
             else:
                 skipped.append(name)
-        notes = (f"{len(skipped)} regions without a closed contour (points) are left out",) if skipped else ()
+        count = len(skipped) + len(regions.keys() - {_number(item, "ReferencedROINumber") for item in drawn})
+        notes = (f"{count} regions without a closed contour (points) are left out",) if count else ()
         return StructureLayers(tuple(layers), notes)
 
 

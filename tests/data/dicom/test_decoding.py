@@ -12,22 +12,19 @@ import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     HTJ2K,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEGExtended12Bit,
     JPEGLosslessSV1,
-    JPEGLSLossless,
-    RLELossless,
 )
 
 from sam2ft.core.errors import DataError
 from sam2ft.data.dicom.decoding import stored_integers
 from sam2ft.data.dicom.file import Part, read_header
 from sam2ft.data.dicom.series import read_series
+from tests.fixtures.dicom_files import COMPRESSIONS
 
 Writer = Callable[..., Path]
 KINDS = {"signed 16": ("<i2", 16), "unsigned 16": ("<u2", 16), "12 bit": ("<u2", 12)}
@@ -40,68 +37,8 @@ def described(header: pydicom.Dataset, pixels: np.ndarray, bits: int) -> None:
     header.PixelData = pixels.tobytes()
 
 
-def by_pydicom(syntax: str) -> Callable[[Path], None]:
-    def change(path: Path) -> None:
-        header = pydicom.dcmread(path)
-        header.compress(syntax)
-        header.save_as(path)
-
-    return change
-
-
-def by_name(syntax: str) -> Callable[[Path], None]:
-    def change(path: Path) -> None:
-        header = pydicom.dcmread(path)
-        if syntax == ExplicitVRBigEndian:
-            header.PixelData = np.frombuffer(header.PixelData, "<u2").astype(">u2").tobytes()
-            pydicom.dcmwrite(path, _renamed(header, syntax), implicit_vr=False, little_endian=False)
-        else:
-            header.file_meta.TransferSyntaxUID = syntax
-            header.save_as(path)
-
-    return change
-
-
-def _renamed(header: pydicom.FileDataset, syntax: str) -> pydicom.FileDataset:
-    header.file_meta.TransferSyntaxUID = syntax
-    return header
-
-
-def by_gdcm(compressor: str) -> Callable[[Path], None]:
-    """The pixel data as GDCM encodes them, in a file with all of the other header."""
-
-    def change(path: Path) -> None:
-        import SimpleITK
-
-        header, encoded = pydicom.dcmread(path), path.with_name("encoded.dcm")
-        writer = SimpleITK.ImageFileWriter()
-        writer.SetImageIO("GDCMImageIO")
-        writer.SetUseCompression(True)
-        writer.SetCompressor(compressor)
-        writer.SetFileName(str(encoded))
-        writer.Execute(SimpleITK.GetImageFromArray(header.pixel_array[None]))
-        made = pydicom.dcmread(encoded)
-        encoded.unlink()
-        header.PixelData, header.file_meta.TransferSyntaxUID = made.PixelData, made.file_meta.TransferSyntaxUID
-        header["PixelData"].is_undefined_length = True
-        header.save_as(path)
-
-    return change
-
-
-WAYS = {
-    "implicit": by_name(ImplicitVRLittleEndian),
-    "big endian": by_name(ExplicitVRBigEndian),
-    "deflated": by_name(DeflatedExplicitVRLittleEndian),
-    "RLE": by_pydicom(RLELossless),
-    "JPEG-LS": by_pydicom(JPEGLSLossless),
-    "JPEG Lossless": by_gdcm("JPEG"),
-    "JPEG 2000": by_gdcm("JPEG2000"),
-}
-
-
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", COMPRESSIONS)
 def test_a_compressed_series_has_the_values_of_its_twin(
     tmp_path: Path, write_series: Writer, way: str, kind: str
 ) -> None:
@@ -116,7 +53,7 @@ def test_a_compressed_series_has_the_values_of_its_twin(
     expected = read_series(folder)
     for path in folder.iterdir():
         before = path.read_bytes()
-        WAYS[way](path)
+        COMPRESSIONS[way](path)
         assert path.read_bytes() != before
     found = read_series(folder)
     assert np.array_equal(found.array_zyx, expected.array_zyx)
@@ -125,7 +62,7 @@ def test_a_compressed_series_has_the_values_of_its_twin(
 
 def test_a_series_may_be_jpeg_lossless_and_says_so(tmp_path: Path, write_series: Writer) -> None:
     path = write_series(tmp_path / "s", count=1, shape=(20, 30)) / "001.dcm"
-    WAYS["JPEG Lossless"](path)
+    COMPRESSIONS["JPEG Lossless"](path)
     assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == JPEGLosslessSV1
 
 
@@ -147,7 +84,7 @@ def test_12_bit_jpeg_is_like_another_picture_of_the_same_scan(name: str) -> None
 @pytest.mark.parametrize("cut", [0, 20, 60])
 def test_damaged_jpeg_lossless_is_refused(tmp_path: Path, write_series: Writer, cut: int) -> None:
     path = write_series(tmp_path / "s", count=1, shape=(20, 30)) / "001.dcm"
-    WAYS["JPEG Lossless"](path)
+    COMPRESSIONS["JPEG Lossless"](path)
     header = pydicom.dcmread(path)
     frame = next(pydicom.encaps.generate_frames(header.PixelData, number_of_frames=1))
     header.PixelData = encapsulate([frame[:cut] or b"not a picture"])

@@ -1,7 +1,7 @@
 """Files of several images: enhanced multi-frame MR and CT and Siemens mosaics, like files per slice and libraries."""
 
 import gzip
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,6 @@ import pytest
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
-    EnhancedCTImageStorage,
-    EnhancedMRImageStorage,
     RLELossless,
 )
 
@@ -23,64 +21,9 @@ from sam2ft.core.errors import DataError
 from sam2ft.data.dicom.relaxometry_series import read_echoes
 from sam2ft.data.dicom.series import read_series, read_source_images
 from sam2ft.data.images.volumes import read_volume
+from tests.fixtures.dicom_files import NORMAL, OBLIQUE, per_frame, write_enhanced
 
 Writer = Callable[..., Path]
-OBLIQUE = [0.8, 0.6, 0.0, 0.0, 0.0, -1.0]
-NORMAL = np.cross(OBLIQUE[:3], OBLIQUE[3:])
-
-
-def item(**values: Any) -> list[Dataset]:
-    one = Dataset()
-    for keyword, value in values.items():
-        setattr(one, keyword, value)
-    return [one]
-
-
-def per_frame(z: int, echo_ms: float, slope: float) -> Dataset:
-    position = [float(value) for value in np.array([10.0, -20.0, 30.0]) + 2.5 * z * NORMAL]
-    groups = item(
-        PlanePositionSequence=item(ImagePositionPatient=position),
-        FrameContentSequence=item(StackID="1", InStackPositionNumber=z + 1, TemporalPositionIndex=1),
-        PixelValueTransformationSequence=item(RescaleSlope=slope, RescaleIntercept=-5, RescaleType="US"),
-        MREchoSequence=item(EffectiveEchoTime=echo_ms),
-    )
-    return groups[0]
-
-
-def measures() -> dict[str, list[Dataset]]:
-    return {
-        "PixelMeasuresSequence": item(PixelSpacing=[0.5, 0.75], SliceThickness=2.0, SpacingBetweenSlices=2.5),
-        "PlaneOrientationSequence": item(ImageOrientationPatient=OBLIQUE),
-    }
-
-
-def write_enhanced(
-    path: Path, one: FileDataset, echoes_ms: Sequence[float] = (10.0,), *, shared: bool = True, kind: str = "MR"
-) -> Path:
-    """Four slices at each echo in shuffled frames, with values 1000 echo index + 100 z + 10 y + x, then rescaled."""
-    header = FileDataset("", {}, file_meta=one.file_meta, preamble=b"\0" * 128)
-    header.update({tag: one[tag] for tag in one.keys() if tag.group != 0x7FE0})  # noqa: SIM118
-    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "EchoTime"):
-        delattr(header, keyword)
-    header.SOPClassUID = {"MR": EnhancedMRImageStorage, "CT": EnhancedCTImageStorage}[kind]
-    header.file_meta.MediaStorageSOPClassUID, header.Modality = header.SOPClassUID, kind
-    places = [(echo, z) for echo in range(len(echoes_ms)) for z in range(4)]
-    np.random.default_rng(3).shuffle(places)
-    frames = [per_frame(z, echoes_ms[echo], slope=1 + echo + z) for echo, z in places]
-    common = Dataset()
-    for target in [common] if shared else frames:
-        for keyword, value in measures().items():
-            setattr(target, keyword, value)
-    header.SharedFunctionalGroupsSequence = [common]
-    header.PerFrameFunctionalGroupsSequence = frames
-    header.NumberOfFrames, header.Manufacturer = len(places), "Some Maker"
-    header.FrameOfReferenceUID, header.StudyInstanceUID = "1.2.3.4", "1.2.3.5"
-    rows, columns = np.indices((6, 8))
-    pixels = [1000 * echo + 100 * z + 10 * rows + columns for echo, z in places]
-    header.PixelData = np.array(pixels, dtype="<u2").tobytes()
-    path.parent.mkdir(exist_ok=True)
-    header.save_as(path, enforce_file_format=True)
-    return path
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from highdicom.seg import Segmentation
 
 from sam2ft.config.schema.dataset import Reading
 from sam2ft.core.errors import DataError
@@ -19,6 +18,7 @@ from sam2ft.data.masks.layers import Meaning
 from sam2ft.data.masks.read_masks import MaskReader, read_placed_mask
 from sam2ft.data.prepare.relabel import relabelled_volume
 from sam2ft.phantom.dicom import DicomSeries, write_series
+from tests.fixtures.dicom_files import write_segments
 
 SHAPE = (5, 12, 10)
 TABLE = LabelTable((Label(3, "cartilage"), Label(7, "bone")))
@@ -68,44 +68,6 @@ def headers(folder: Path) -> list[pydicom.Dataset]:
     return sorted(found, key=lambda one: float(np.array(one.ImagePositionPatient, dtype=float) @ normal))
 
 
-def written(path: Path, sources: list[pydicom.Dataset], pixels: Any, kind: str, **more: Any) -> Path:
-    """A segmentation by highdicom; `pixels` of segment numbers 1 cartilage and 2 bone, or zyxs."""
-    from highdicom import AlgorithmIdentificationSequence
-    from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
-    from pydicom.sr.codedict import codes
-
-    about = AlgorithmIdentificationSequence(name="x", version="1", family=codes.DCM.ArtificialIntelligence)
-    segments = [
-        SegmentDescription(
-            segment_number=number,
-            segment_label=name,
-            segmented_property_category=codes.SCT.AnatomicalStructure,
-            segmented_property_type=codes.SCT.AnatomicalStructure,
-            algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
-            algorithm_identification=about,
-        )
-        for number, name in ((1, "Cartilage"), (2, "BONE"))
-    ]
-    segmentation = Segmentation(
-        source_images=sources,
-        pixel_array=pixels,
-        segmentation_type=kind,
-        segment_descriptions=segments,
-        series_instance_uid=pydicom.uid.generate_uid(),
-        series_number=7,
-        sop_instance_uid=pydicom.uid.generate_uid(),
-        instance_number=1,
-        manufacturer="x",
-        manufacturer_model_name="x",
-        software_versions="1",
-        device_serial_number="1",
-        **more,
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    segmentation.save_as(path)
-    return path
-
-
 def numbers_of_segments() -> Any:
     found = np.zeros(SHAPE, dtype=np.uint8)
     found[label_map() == 3], found[label_map() == 7] = 1, 2
@@ -125,7 +87,7 @@ def test_every_kind_is_read_to_the_same_voxels(
     sources, pixels = headers(series), numbers_of_segments()
     if turned:
         sources, pixels = sources[::-1], pixels[::-1]
-    path = written(tmp_path / "seg.dcm", sources, pixels, kind, omit_empty_frames=not empty_frames)
+    path = write_segments(tmp_path / "seg.dcm", sources, pixels, kind, omit_empty_frames=not empty_frames)
     assert dicom_kind(path) == "segmentation"
     mask = read_placed_mask(path, image, meaning=MEANING)
     assert np.array_equal(labels(mask), label_map())
@@ -138,7 +100,7 @@ def test_every_kind_is_read_to_the_same_voxels(
 
 
 def test_a_folder_with_the_file_alone_is_that_file(tmp_path: Path, series: Path, image: Volume) -> None:
-    path = written(tmp_path / "seg" / "any.dcm", headers(series), numbers_of_segments(), "BINARY")
+    path = write_segments(tmp_path / "seg" / "any.dcm", headers(series), numbers_of_segments(), "BINARY")
     assert np.array_equal(labels(read_placed_mask(path.parent, image, meaning=MEANING)), label_map())
 
 
@@ -149,7 +111,7 @@ def test_fractions_belong_to_a_segment_from_the_stated_one_on(
     pixels = np.zeros((*SHAPE, 2), dtype=np.float32)
     pixels[1, 2, 3:6, 0] = (0.25, 0.5, 1.0)
     pixels[2, 4, 4, 1] = 1.0
-    path = written(tmp_path / "seg.dcm", headers(series), pixels, "FRACTIONAL", max_fractional_value=200)
+    path = write_segments(tmp_path / "seg.dcm", headers(series), pixels, "FRACTIONAL", max_fractional_value=200)
     mask = read_placed_mask(path, image, Reading(segment_from=least), MEANING)
     assert int((labels(mask) == 3).sum()) == voxels
     assert any(f"voxels of {least:g} and more" in note for note in mask.notes)
@@ -161,7 +123,7 @@ def test_segments_that_overlap_follow_the_rule(
 ) -> None:
     pixels = np.zeros((*SHAPE, 2), dtype=np.uint8)
     pixels[1, 2:5, 2:5, 0], pixels[1, 3:6, 2:5, 1] = 1, 1
-    path = written(tmp_path / "seg.dcm", headers(series), pixels, "BINARY")
+    path = write_segments(tmp_path / "seg.dcm", headers(series), pixels, "BINARY")
     mask = read_placed_mask(path, image, Reading(overlaps=rule), MEANING)
     assert (labels(mask)[1, 3:5, 2:5] == label).all()
     with pytest.raises(DataError, match=r"6 voxels in both Cartilage and BONE.*overlaps: first"):
@@ -169,7 +131,7 @@ def test_segments_that_overlap_follow_the_rule(
 
 
 def test_other_coordinates_and_contradicting_uids_are_refused(tmp_path: Path, series: Path, image: Volume) -> None:
-    path = written(tmp_path / "seg.dcm", headers(series), numbers_of_segments(), "BINARY")
+    path = write_segments(tmp_path / "seg.dcm", headers(series), numbers_of_segments(), "BINARY")
     other = pydicom.dcmread(path)
     other.FrameOfReferenceUID = pydicom.uid.generate_uid()
     other.save_as(tmp_path / "other.dcm")
@@ -187,7 +149,7 @@ def test_other_coordinates_and_contradicting_uids_are_refused(tmp_path: Path, se
 
 @pytest.mark.parametrize("damage", ["cut", "position", "segment", "type", "frames"])
 def test_damaged_files_are_refused_by_name(tmp_path: Path, series: Path, image: Volume, damage: str) -> None:
-    path = written(tmp_path / "seg.dcm", headers(series), numbers_of_segments(), "BINARY")
+    path = write_segments(tmp_path / "seg.dcm", headers(series), numbers_of_segments(), "BINARY")
     header = pydicom.dcmread(path)
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-9])

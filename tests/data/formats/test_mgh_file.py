@@ -52,7 +52,29 @@ def test_a_name_says_nothing_about_the_compression(tmp_path: Path) -> None:
         assert np.array_equal(read_volume(tmp_path / name).array_zyx, read_volume(tmp_path / "a.mgh").array_zyx)
 
 
-@pytest.mark.parametrize("tags", [b"", b"\0" * 20, b"\0" * 3000 + b"mri_convert DOE"])
+COMMAND = (3).to_bytes(4, "big") + (15).to_bytes(8, "big") + b"mri_convert DOE"
+OLD_TRANSFORM = (30).to_bytes(4, "big") + (7).to_bytes(4, "big") + b"a.xfm\0\0"
+SEQUENCE = np.array([2300, 0.1, 2.9, 900], ">f4").tobytes()
+
+
+@pytest.mark.parametrize("tags", [b"added", SEQUENCE + b"\0" * 4 + COMMAND[:-1], SEQUENCE + b"\0" * 5, b"\xff" * 20])
+def test_what_cannot_follow_the_voxels_tells_that_bytes_were_added(tmp_path: Path, tags: bytes) -> None:
+    path = save(tmp_path / "a.mgh")
+    path.write_bytes(path.read_bytes()[: 284 + values().nbytes] + tags)
+    with pytest.raises(DataError, match="what follows its voxels is none of its kind"):
+        read_mgh(path)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        b"",
+        b"\0" * 20,
+        SEQUENCE,
+        SEQUENCE + b"\0" * 4 + COMMAND + OLD_TRANSFORM + COMMAND,
+        b"\0" * 20 + b"\0\0\0\x14any",
+    ],
+)
 @pytest.mark.parametrize("ending", [".mgh", ".mgz"])
 def test_what_follows_the_voxels_is_left_out(tmp_path: Path, tags: bytes, ending: str) -> None:
     whole = save(tmp_path / "a.mgh").read_bytes()[: 284 + values().nbytes] + tags

@@ -4,10 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.sequence import Sequence
 
 from sam2ft.config.schema.dataset import Reading
 from sam2ft.core.errors import DataError
@@ -18,6 +15,7 @@ from sam2ft.data.images.volumes import read_volume
 from sam2ft.data.masks.layers import Meaning
 from sam2ft.data.masks.read_masks import MaskReader, read_placed_mask
 from sam2ft.data.prepare.relabel import relabelled_volume
+from tests.fixtures.dicom_files import write_contours
 
 SHAPE = (20, 60, 50)
 SPACING = (2.0, 0.5, 0.8)
@@ -48,32 +46,6 @@ Contours = list[Any]
 """Of one region: (n, 3) voxel indices x, y, z."""
 
 
-def write(path: Path, image: Volume, regions: dict[str, Contours], kind: str = "CLOSED_PLANAR") -> Path:
-    header = Dataset()
-    header.file_meta = FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID = "1.2.840.10008.5.1.4.1.1.481.3"
-    header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID = pydicom.uid.generate_uid()
-    header.Modality = "RTSTRUCT"
-    header.StructureSetROISequence, header.ROIContourSequence = Sequence(), Sequence()
-    to_lps = np.diag([-1, -1, 1, 1]) @ image.geometry.affine
-    for number, (name, contours) in enumerate(regions.items(), start=11):
-        region, of_region = Dataset(), Dataset()
-        region.ROINumber, region.ROIName = number, name
-        of_region.ReferencedROINumber = number
-        of_region.ContourSequence = Sequence()
-        for points in contours:
-            contour = Dataset()
-            contour.ContourGeometricType, contour.NumberOfContourPoints = kind, len(points)
-            lps = (to_lps[:3, :3] @ np.asarray(points, float).T + to_lps[:3, 3:]).T
-            contour.ContourData = [f"{value:.8g}" for value in lps.ravel()]
-            of_region.ContourSequence.append(contour)
-        header.StructureSetROISequence.append(region)
-        header.ROIContourSequence.append(of_region)
-    pydicom.dcmwrite(path, header, enforce_file_format=True)
-    return path
-
-
 def flat(outline: Any, z: float) -> Any:
     return [(x, y, z) for x, y in outline]
 
@@ -88,14 +60,14 @@ def labels(path: Path, image: Volume) -> Any:
 
 def test_a_box_holds_the_voxels_whose_centres_lie_in_it(tmp_path: Path, image: Volume) -> None:
     regions = {"Organ": [box(9.5, 19.5, 29.5, 44.5, z) for z in range(4, 14)]}
-    found = labels(write(tmp_path / "rt.dcm", image, regions), image)
+    found = labels(write_contours(tmp_path / "rt.dcm", image.geometry, regions), image)
     expected = np.zeros(SHAPE, np.uint8)
     expected[4:14, 20:45, 10:30] = 4
     assert np.array_equal(found, expected)
 
 
 def test_centres_on_the_outline_are_inside(tmp_path: Path, image: Volume) -> None:
-    found = labels(write(tmp_path / "rt.dcm", image, {"organ": [box(10, 20, 29, 44, 5)]}), image)
+    found = labels(write_contours(tmp_path / "rt.dcm", image.geometry, {"organ": [box(10, 20, 29, 44, 5)]}), image)
     expected = np.zeros(SHAPE, np.uint8)
     expected[5, 20:45, 10:30] = 4
     assert np.array_equal(found, expected)
@@ -112,7 +84,7 @@ def test_a_sphere_has_its_voxels_and_its_volume(tmp_path: Path, image: Volume, r
             angle = np.linspace(0, 2 * np.pi, 720, endpoint=False)
             ring = np.sqrt(rest) * np.stack([np.cos(angle), np.sin(angle)], axis=1) / edges[:2] + centre[:2]
             contours.append(flat(ring, z))
-    found = labels(write(tmp_path / "rt.dcm", image, {"tumour": contours}), image) == 6
+    found = labels(write_contours(tmp_path / "rt.dcm", image.geometry, {"tumour": contours}), image) == 6
     z, y, x = np.indices(SHAPE)
     distance = np.sqrt(
         sum(((index - at) * edge) ** 2 for index, at, edge in zip((x, y, z), centre, edges, strict=True))
@@ -131,7 +103,7 @@ def test_contours_in_each_other_are_holes_and_islands(tmp_path: Path, image: Vol
     expected[3, 6:41, 6:41], expected[3, 11:36, 11:36], expected[3, 21:25, 21:25] = 4, 0, 4
     expected[3, 6:10, 43:47] = 4
     for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2]):
-        path = write(tmp_path / "rt.dcm", image, {"organ": [*(nested[at] for at in order), *beside]})
+        path = write_contours(tmp_path / "rt.dcm", image.geometry, {"organ": [*(nested[at] for at in order), *beside]})
         assert np.array_equal(labels(path, image), expected)
 
 
@@ -141,7 +113,7 @@ def test_a_keyhole_is_a_hole(tmp_path: Path, image: Volume) -> None:
     keyhole = flat([*outer, outer[0], *inner, inner[0]], 3)
     expected = np.zeros(SHAPE, np.uint8)
     expected[3, 6:41, 6:41], expected[3, 11:36, 11:36] = 4, 0
-    found = labels(write(tmp_path / "rt.dcm", image, {"organ": [keyhole]}), image)
+    found = labels(write_contours(tmp_path / "rt.dcm", image.geometry, {"organ": [keyhole]}), image)
     # The channel itself, of no width, may run through centres of voxels; these are in the region.
     assert np.array_equal(found, expected)
 
@@ -150,8 +122,11 @@ def test_a_keyhole_is_a_hole(tmp_path: Path, image: Volume) -> None:
 def test_contours_that_cross_are_refused_unless_the_file_says_what_they_mean(
     tmp_path: Path, image: Volume, kind: str
 ) -> None:
-    path = write(
-        tmp_path / "rt.dcm", image, {"organ": [box(5.5, 5.5, 20.5, 20.5, 3), box(10.5, 10.5, 30.5, 30.5, 3)]}, kind
+    path = write_contours(
+        tmp_path / "rt.dcm",
+        image.geometry,
+        {"organ": [box(5.5, 5.5, 20.5, 20.5, 3), box(10.5, 10.5, 30.5, 30.5, 3)]},
+        kind,
     )
     if kind == "CLOSED_PLANAR":
         with pytest.raises(DataError, match=r"rt\.dcm: region 'organ', slice 3: two contours .* overlap in 100"):
@@ -172,12 +147,12 @@ def test_contours_that_cross_are_refused_unless_the_file_says_what_they_mean(
 )
 def test_contours_beside_the_slices_are_refused(tmp_path: Path, image: Volume, contour: Any, message: str) -> None:
     with pytest.raises(DataError, match=rf"rt\.dcm: .*{message}"):
-        labels(write(tmp_path / "rt.dcm", image, {"organ": [contour]}), image)
+        labels(write_contours(tmp_path / "rt.dcm", image.geometry, {"organ": [contour]}), image)
 
 
 def test_names_of_regions_are_labels_and_their_numbers_mean_nothing(tmp_path: Path, image: Volume) -> None:
     regions = {"Skin": [box(1, 1, 40, 40, 3)], "TUMOUR": [box(10, 10, 20, 20, 3)], "marker": []}
-    path = write(tmp_path / "rt.dcm", image, regions)
+    path = write_contours(tmp_path / "rt.dcm", image.geometry, regions)
     with pytest.raises(DataError, match=r"'Skin' is no label.*labels_dropped: others"):
         labels(path, image)
     others = Meaning(TABLE, {**dict.fromkeys(range(1, 65536), 0), 4: 4, 6: 6})
@@ -186,7 +161,7 @@ def test_names_of_regions_are_labels_and_their_numbers_mean_nothing(tmp_path: Pa
 
 
 def test_without_an_image_contours_have_no_voxels(tmp_path: Path, image: Volume) -> None:
-    path = write(tmp_path / "rt.dcm", image, {"organ": [box(5, 5, 20, 20, 3)]})
+    path = write_contours(tmp_path / "rt.dcm", image.geometry, {"organ": [box(5, 5, 20, 20, 3)]})
     with pytest.raises(DataError, match="no grid of voxels of their own"):
         MaskReader().read(path)
 
@@ -217,7 +192,7 @@ def test_contours_of_a_series_that_was_resampled_follow_its_given_slices(
     outline = [(-10 + x * dx, 4 + y * dy) for x, y in ((2, 3), (7, 3), (7, 8), (2, 8))]
     to_voxels = np.linalg.inv(np.diag([-1, -1, 1, 1]) @ image.geometry.affine)
     contours = [[tuple((to_voxels @ [x, y, heights[z], 1])[:3]) for x, y in outline] for z in drawn]
-    path = write(tmp_path / "rt.dcm", image, {"organ": contours})
+    path = write_contours(tmp_path / "rt.dcm", image.geometry, {"organ": contours})
     mask = read_placed_mask(path, image, Reading(irregular="resample"), MEANING)
     given = np.sort(np.array(UNEVEN))
     even = np.linspace(0, UNEVEN[-1], len(UNEVEN))
@@ -236,6 +211,6 @@ def test_a_contour_between_given_slices_is_refused(tmp_path: Path, write_series:
     to_voxels = np.linalg.inv(np.diag([-1, -1, 1, 1]) @ image.geometry.affine)
     for height, word in ((10.0, "beside the nearest slice"), (3 - 2 * 3.125, "outside of the slices")):
         points = [tuple((to_voxels @ [x, y, height, 1])[:3]) for x, y in ((-9, 5), (-7, 5), (-7, 8))]
-        path = write(tmp_path / "rt.dcm", image, {"organ": [points]})
+        path = write_contours(tmp_path / "rt.dcm", image.geometry, {"organ": [points]})
         with pytest.raises(DataError, match=word):
             read_placed_mask(path, image, Reading(irregular="resample"), MEANING)
