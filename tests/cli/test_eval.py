@@ -62,8 +62,8 @@ def test_options_that_do_not_go_together_are_refused(toy: Any) -> None:
     assert_refused(
         toy, before, ("--predictions", ".", "--data", "data/toy", "--protocol", "box"),
         "--protocol does not go with --predictions; "
-        "allowed: --data, --split, --resample, --believe, --spacing-mm, --axes, --overlaps, --segment-from, --set, "
-        "--workers, --out",
+        "allowed: --data, --split, --fold, --resample, --believe, --spacing-mm, --axes, --overlaps, --segment-from, "
+        "--set, --workers, --out",
     )  # fmt: skip
 
 

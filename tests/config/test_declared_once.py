@@ -24,7 +24,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("FoundImage", "SeriesChoice"): "what a scan finds, which the choice is compared with",
     ("Pair", "Sources"): FOUND,
     ("PlannedVolume", "Sources"): FOUND,
-    ("Unit", "Sources"): FOUND,
+    ("MaskUnit", "Sources"): FOUND,
     ("StackDescription", "SeriesChoice"): "what a folder holds, which the choice is compared with",
     ("SegmentationLoss", "Loss"): "the loss itself: the functions that the names of the section stand for",
     ("StoreWriter", "DatasetInfo"): "what a store holds of it, without a dataset file",

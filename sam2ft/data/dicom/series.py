@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pydicom
 
 from sam2ft.config.schema.dataset import AS_IS, Reading
@@ -72,8 +71,7 @@ def read_series(
     with guarded(folder):
         stack = _read_stack(folder, reading, median_dz=median_dz, key="" if labels else key)
         scales, scale_note = ({}, "") if labels else common_scale(folder, stack.images)
-        array: npt.NDArray[Any]
-        array = stacked_signals(stack.images, {}, labels=True) if labels else series_values(stack.images, scales)
+        array: Any = stacked_signals(stack.images, {}, labels=True) if labels else series_values(stack.images, scales)
         nearest: tuple[int, ...] | None = None
         if stack.irregular and not labels:
             array, nearest = evened(array.astype(np.float32), stack.offsets_mm)

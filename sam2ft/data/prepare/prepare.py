@@ -96,9 +96,8 @@ def prepare_dataset(
     kept_sources = frozenset(kept - set(missing))
     stay = tuple(key for key in missing if key in kept)
     summary = _summary(out, outcomes, stay, kept_sources, Surplus((), ()) if pruned else surplus)
-    damaged = _damaged(out, (*stay, *kept_sources)) if options.verify else []
-    drawn = partial_labels(Store.open(out))
-    notes = [*left_out(config, base), *splits.notes, *writer.found[1], *same, *damaged, *drawn]
+    notes = [*left_out(config, base), *splits.notes, *writer.found[1], *same, *partial_labels(Store.open(out))]
+    notes += _damaged(out, (*stay, *kept_sources)) if options.verify else []
     return replace(summary, notes=tuple(notes), key_notes=key_notes, balance=splits.balance)
 
 

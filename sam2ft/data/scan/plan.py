@@ -21,7 +21,7 @@ _MOST_SUBJECTS = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Unit:
+class MaskUnit:
     """The mask of an image: one file, or one file per label."""
 
     subject: str
@@ -96,12 +96,12 @@ def planned(
     return plan
 
 
-def _units(pairing: Pairing, plan: ScanPlan) -> list[Unit]:
+def _units(pairing: Pairing, plan: ScanPlan) -> list[MaskUnit]:
     """The masks of each group of images: files of one label each are one unit."""
     groups: dict[tuple[str, tuple[FoundImage, ...]], list[Pair]] = defaultdict(list)
     for pair in pairing.pairs:
         groups[pair.subject, pair.images].append(pair)
-    found: list[Unit] = []
+    found: list[MaskUnit] = []
     versions: dict[tuple[str, ...], bool] = {}
     for (subject, images), pairs in groups.items():
         masks = {_label(pair): pair.mask for pair in sorted(pairs, key=_label) if _holds_one_label(pair.mask)}
@@ -111,9 +111,9 @@ def _units(pairing: Pairing, plan: ScanPlan) -> list[Unit]:
             if names not in versions:
                 versions[names] = are_versions(list(masks.values()))
             if not versions[names]:
-                found.append(Unit(subject, masks, images))
+                found.append(MaskUnit(subject, masks, images))
                 continue
-        found += [Unit(subject, {"": pair.mask}, images) for pair in pairs]
+        found += [MaskUnit(subject, {"": pair.mask}, images) for pair in pairs]
     if any(len(unit.masks) > 1 for unit in found):
         labels = next(list(unit.masks) for unit in found if len(unit.masks) > 1)
         plan.choices.append(f"masks that hold one value are one file per label: {listed(labels, _MOST_NAMES)}")
@@ -133,7 +133,7 @@ def _label(pair: Pair) -> str:
     return ""
 
 
-def _same_labels(units: Sequence[Unit], plan: ScanPlan) -> list[Unit]:
+def _same_labels(units: Sequence[MaskUnit], plan: ScanPlan) -> list[MaskUnit]:
     """The units with the labels that most subjects have; the others are left out with what they lack."""
     counts = Counter(tuple(unit.masks) for unit in units)
     usual = max(counts, key=lambda names: (counts[names], len(names)))
@@ -144,7 +144,7 @@ def _same_labels(units: Sequence[Unit], plan: ScanPlan) -> list[Unit]:
         elif set(usual) <= set(unit.masks):
             more = sorted(set(unit.masks) - set(usual))
             plan.choose(unit.subject, f"{listed(more, _MOST_NAMES)} left out, which most subjects lack")
-            kept.append(Unit(unit.subject, {name: unit.masks[name] for name in usual}, unit.images))
+            kept.append(MaskUnit(unit.subject, {name: unit.masks[name] for name in usual}, unit.images))
         else:
             missing = sorted(set(usual) - set(unit.masks))
             what = f"has no mask of {listed(missing, _MOST_NAMES)}" if missing != [""] else "has one file per label"
@@ -154,13 +154,13 @@ def _same_labels(units: Sequence[Unit], plan: ScanPlan) -> list[Unit]:
 
 def _add_subject(
     subject: str,
-    units: Sequence[Unit],
+    units: Sequence[MaskUnit],
     rank: Mapping[FoundImage, int],
     wanted: Mapping[str, Any],
     popular: Counter[str],
     plan: ScanPlan,
 ) -> None:
-    homes: dict[FoundImage, list[Unit]] = defaultdict(list)
+    homes: dict[FoundImage, list[MaskUnit]] = defaultdict(list)
     taken: set[FoundImage] = set()
     for unit in sorted(units, key=lambda unit: (len(unit.images), unit.first.path)):
         candidates = [image for image in unit.images if fits(image, wanted)]
@@ -189,7 +189,7 @@ def _add_subject(
         plan.volumes.append(PlannedVolume(subject, "", image, ordered[0].masks))
 
 
-def _mask_rank(unit: Unit, popular: Counter[str]) -> tuple[bool, int, Path]:
+def _mask_rank(unit: MaskUnit, popular: Counter[str]) -> tuple[bool, int, Path]:
     """The rule among several masks of an image: those called so, then the kind of most subjects, then by name."""
     return unit.first.known_as == "content", -popular[mask_kind(unit.first, unit.subject)], unit.first.path
 

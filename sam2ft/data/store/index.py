@@ -47,6 +47,16 @@ def record_path(folder: Path, stem: str) -> Path:
     return folder / "volumes" / f"{stem}.json"
 
 
+def is_record(value: Any) -> bool:
+    """Whether a record is complete; those of early versions do not contain the source of the image."""
+    return isinstance(value, dict) and {"version", "source", "source_image", "bytes", "geometry"} <= value.keys()
+
+
+def stem_of_file(path: Path) -> str:
+    """Stem of a file of a volume: its name without the suffixes; the names in it may contain dots."""
+    return path.stem if path.suffix == ".json" else path.stem.rpartition(".")[0]
+
+
 _CHOSEN = ("instances_min_mm3", "labelled")
 """Entries of a volume that decide its numbers and are there where they were chosen."""
 

@@ -47,8 +47,10 @@ from sam2ft.data.store.index import (
     content_digest,
     entry_digest,
     index_path,
+    is_record,
     read_index,
     record_path,
+    stem_of_file,
     write_index,
     write_metadata,
 )
@@ -210,7 +212,7 @@ class StoreWriter:
             record, is_sealed = verified_json(path)
         except DataError:  # no record, or a damaged one: the volume is prepared again
             return False
-        if not _is_record(record) or record["version"] != self.version or record["source"] != source:
+        if not is_record(record) or record["version"] != self.version or record["source"] != source:
             return False
         if entry_digest(record, canonical_json(self.labels.to_json())) != record["digest"]:
             return False  # edited; a record of an earlier version has no seal
@@ -369,7 +371,7 @@ class StoreWriter:
     def discard(self, keys: Collection[VolumeKey]) -> None:
         """Remove the files of volumes that were written since the index was."""
         for path in self.unused_files((), without=()):
-            if _stem_of(path) in {self._new_stem(key) for key in keys}:
+            if stem_of_file(path) in {self._new_stem(key) for key in keys}:
                 path.unlink()
 
     def states(
@@ -382,7 +384,7 @@ class StoreWriter:
         """Files that belong to no volume of the index that `finish` writes for the same arguments."""
         stems = set(self._stems(keys, without).values())
         files = listed_files(self.folder / "volumes")
-        return [path for path in files if path.suffix in (".npy", ".json") and _stem_of(path) not in stems]
+        return [path for path in files if path.suffix in (".npy", ".json") and stem_of_file(path) not in stems]
 
 
 def _geometry_change(before: Geometry, after: Geometry) -> str:
@@ -396,13 +398,3 @@ def _geometry_change(before: Geometry, after: Geometry) -> str:
     elif before != after and before.shape_zyx == after.shape_zyx:
         changes.append(f"its grid moves by up to {before.corner_distance_mm(after):.2g} mm (another rounding); ")
     return "".join(changes)
-
-
-def _is_record(value: Any) -> bool:
-    """Whether a record is complete; those of early versions do not contain the source of the image."""
-    return isinstance(value, dict) and {"version", "source", "source_image", "bytes", "geometry"} <= value.keys()
-
-
-def _stem_of(path: Path) -> str:
-    """Stem of a file of a volume: its name without the suffixes; the names in it may contain dots."""
-    return path.stem if path.suffix == ".json" else path.stem.rpartition(".")[0]

@@ -71,8 +71,10 @@ def _name(key: VolumeKey) -> str:
     return f"{key.subject}/{key.volume}"
 
 
-def _labelled(store: ReportedStore) -> list[ReportedVolume]:
-    return [one for one in store.volumes if one.labels]
+def _labelled(store: ReportedStore, label: Label) -> list[ReportedVolume]:
+    """Volumes with labels in which this one was drawn, if it is there."""
+    drawn = [one for one in store.volumes if one.record.labelled is None or label.id in one.record.labelled]
+    return [one for one in drawn if one.labels]
 
 
 def _having(store: ReportedStore, label: Label) -> list[ReportedVolume]:
@@ -86,17 +88,17 @@ def _by_volume(found: Details) -> Details:
 
 
 def _unused(store: ReportedStore) -> Iterator[StoreFinding]:
-    unused = [label.name for label in store.labels if not _having(store, label)]
-    if unused and _labelled(store):
+    unused = [label.name for label in store.labels if _labelled(store, label) and not _having(store, label)]
+    if unused:
         verb = "is" if len(unused) == 1 else "are"
         sentence = f"{', '.join(unused)} {verb} in no mask: check the values under labels of the dataset file"
         yield StoreFinding("unused label", CHECK, sentence)
 
 
 def _empty(store: ReportedStore) -> Iterator[StoreFinding]:
-    labelled, found = _labelled(store), []
+    found: list[tuple[ReportedVolume, str]] = []
     for label in store.labels:
-        having = _having(store, label)
+        labelled, having = _labelled(store, label), _having(store, label)
         if having and len(having) >= USUAL_SHARE * len(labelled):
             found += [(one, label.name) for one in labelled if label.id not in one.labels]
     volumes = _by_volume(found)

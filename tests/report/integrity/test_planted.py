@@ -230,3 +230,13 @@ def test_a_subject_in_several_splits_is_found() -> None:
     (one,) = (one for one in findings_of_volumes(store) if one.kind == "several splits")
     assert [place.name for place in one.places] == ["a/x", "a/y"]
     assert one.sentence.startswith("1 subject in several splits")
+
+
+def test_a_label_that_was_not_drawn_in_a_volume_is_not_missed_there(tmp_path: Path) -> None:
+    volumes = cohort(12, seed=10)
+    volumes[3], volumes[5] = (without(7)(one, volumes[0]) for one in (volumes[3], volumes[5]))
+    volumes[3] = replace(volumes[3], labelled=(1, 2, 3))
+    found = shown(write_integrity_report(stored(tmp_path, volumes).path))
+    assert found == {"empty label": {"s05/t1": "spleen"}}
+    nowhere = [replace(without(7)(one, one), labelled=(1, 2, 3)) for one in cohort(3, seed=11)]
+    assert shown(write_integrity_report(stored(tmp_path / "nowhere", nowhere).path)) == {}
