@@ -1,7 +1,6 @@
 """Volumes of a store that are copies: the same image, nearly the same image, or the same mask under two names."""
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -58,10 +57,13 @@ def _correlations(means: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def same_masks(volumes: Sequence[ReportedVolume]) -> Iterator[tuple[ReportedVolume, ReportedVolume]]:
-    """Volumes of two subjects with the same mask, voxel by voxel; empty masks are no copies."""
+    """Each volume with the mask of an earlier one of another subject, voxel by voxel, and the first such one.
+
+    Empty masks are no copies.
+    """
     labelled = [one for one in volumes if one.record.label_runs]
     for alike in grouped(labelled, lambda one: one.record.arrays.get("mask", one.name)).values():
-        for one, other in combinations(alike, 2):
-            if one.key.subject != other.key.subject:
+        for number, one in enumerate(alike):
+            before = (other for other in alike[:number] if other.key.subject != one.key.subject)
+            if (other := next(before, None)) is not None:
                 yield one, other
-                break

@@ -240,3 +240,11 @@ def test_a_label_that_was_not_drawn_in_a_volume_is_not_missed_there(tmp_path: Pa
     assert found == {"empty label": {"s05/t1": "spleen"}}
     nowhere = [replace(without(7)(one, one), labelled=(1, 2, 3)) for one in cohort(3, seed=11)]
     assert shown(write_integrity_report(stored(tmp_path / "nowhere", nowhere).path)) == {}
+
+
+def test_each_copy_of_a_mask_is_named(tmp_path: Path) -> None:
+    volumes = cohort(5, seed=12)
+    for place in (2, 3, 4):
+        volumes[place] = replace(volumes[place], mask_zyx=volumes[1].mask_zyx)
+    found = shown(write_integrity_report(stored(tmp_path, volumes).path))
+    assert found == {"same mask": {f"s0{place}/t1": "as s01/t1" for place in (2, 3, 4)}}
