@@ -16,7 +16,7 @@ from pydicom.pixels import apply_modality_lut
 
 from sam2ft.core.errors import DataError, naming
 from sam2ft.data.dicom.decoding import stored_integers
-from sam2ft.data.dicom.file import DicomImage, uid_name
+from sam2ft.data.dicom.file import TO_NIFTI, DicomImage, uid_name
 from sam2ft.data.dicom.header import DAMAGE, guarded, number, reason_of, text
 
 # Scale slope of Philips MR: true signal = (stored * RescaleSlope + RescaleIntercept) / (RescaleSlope * scale slope)
@@ -147,6 +147,12 @@ def _stored(image: DicomImage) -> npt.NDArray[Any]:
             "damaged, export the series uncompressed (dcmdjpeg, gdcmconv --raw), or convert it to NIfTI with "
             "dcm2niix"
         ) from None
+    used, highest = number(image.header, "BitsStored"), number(image.header, "HighBit")
+    if used is not None and highest is not None and highest > used - 1:
+        raise DataError(
+            f"{image.path}: HighBit is {highest:g} and BitsStored {used:g}, so that its values may not lie in the lowest "
+            f"bits, and programs read it differently; allowed: HighBit {used - 1:g}; {TO_NIFTI}"
+        )
     if stored.shape != image.size:
         raise DataError(f"{image.path}: pixel data of shape {stored.shape}; its Rows and Columns are {image.size}")
     return stored

@@ -201,7 +201,10 @@ def _uneven(folder: Path, images: Sequence[DicomImage], offsets: npt.NDArray[np.
 
 
 def _refuse_tilt(folder: Path, images: Sequence[DicomImage], normal: npt.NDArray[np.float64]) -> None:
-    """Positions must lie along the normal: spacings have no meaning in the sheared volume of a tilted gantry."""
+    """Positions must lie along the normal: spacings have no meaning in the sheared volume of a tilted gantry.
+
+    Every one of them on the same line: slices of two stacks side by side may have even distances along the normal.
+    """
     step = images[-1].position_mm - images[0].position_mm
     sideways = float(np.linalg.norm(step - (step @ normal) * normal))
     if sideways > max(0.01 * float(np.linalg.norm(step)), 0.5 * min(images[0].spacing)):
@@ -209,6 +212,15 @@ def _refuse_tilt(folder: Path, images: Sequence[DicomImage], normal: npt.NDArray
             f"{folder}: slices shift sideways by {sideways:.3g} mm over {np.linalg.norm(step):.3g} mm "
             "(tilted gantry); resample the series to an orthogonal grid"
         )
+    for image in images:
+        along = float((image.position_mm - images[0].position_mm) @ normal) / float(step @ normal) if len(images) > 1 else 0
+        beside = float(np.linalg.norm(image.position_mm - images[0].position_mm - along * step))
+        if beside > 0.5 * min(image.spacing):
+            raise DataError(
+                f"{folder}: {image.name} lies {beside:.3g} mm beside the line from the first slice to the last; "
+                f"allowed: half a pixel ({0.5 * min(image.spacing):.3g} mm); slices of two stacks are mixed, or the "
+                "patient moved: put each stack into a folder of its own"
+            )
 
 
 def _depth_of_one(folder: Path, image: DicomImage) -> tuple[float, str, tuple[str, ...]]:

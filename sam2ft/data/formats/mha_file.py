@@ -242,7 +242,11 @@ def _voxel_stream(path: Path, header: _Header) -> Iterator[tuple[IO[bytes], int 
     beside = _beside(path, header)
     encoding = "zlib" if _is_true(header.fields, ("CompressedData",), default=False) else "raw"
     with (beside or path).open("rb") as stream:
-        skip = header.end if beside is None else int(header.fields.get("HeaderSize", "0"))
+        skip = int(header.fields.get("HeaderSize", "0"))
+        if beside is None:
+            if skip not in (0, -1, header.end):
+                raise not_readable("MetaImage", f"its HeaderSize is {skip}, but its header ends at {header.end}")
+            skip = header.end
         if skip < -1 or (skip == -1 and encoding != "raw"):
             raise not_readable("MetaImage", f"its HeaderSize is {skip}")
         size = (beside or path).stat().st_size

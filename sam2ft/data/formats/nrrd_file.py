@@ -16,6 +16,7 @@ from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
 from sam2ft.data.formats.compressed import as_array, decompressing, most_bytes, read_voxels, refusing_damage
 from sam2ft.data.formats.description import Description, Placement, chosen_channel, described
+from sam2ft.data.formats.nifti_file import skip_bytes
 from sam2ft.data.formats.nrrd_affine import affine_of
 from sam2ft.data.images.grids import FileImage, Segment
 
@@ -239,7 +240,18 @@ def _domain_axes(header: Mapping[str, Any], shape: tuple[int, ...], *, layered: 
             axes = list(range(len(shape)))
     if len(axes) != 3:
         raise DataError(f"has shape {shape}; expected one 3-D volume (export one layer, without colours)")
+    _refuse_other_kinds(header, shape, axes)
     return axes
+
+
+def _refuse_other_kinds(header: Mapping[str, Any], shape: tuple[int, ...], axes: list[int]) -> None:
+    """DataError when one of the axes of a volume is that of colours or times: it is no volume, but a 2-D image."""
+    wrong = [axis for axis in _other_kinds(header) if axis in axes and shape[axis] > 1]
+    if wrong:
+        raise DataError(
+            f"has shape {shape}, and by its kinds axis {wrong[0]} (counted from 0) is none of space; expected one 3-D "
+            "volume with three axes of the kind domain or space; export one, or mend the kinds of its header"
+        )
 
 
 def _other_kinds(header: Mapping[str, Any]) -> list[int]:
@@ -268,7 +280,7 @@ def _voxels(
         stream.seek(-size, io.SEEK_END)
     contents = decompressing(stream, encoding)
     if skip > 0:
-        contents.read(min(skip, path.stat().st_size))
+        skip_bytes(contents, skip)
     return as_array(read_voxels(contents, size, most_bytes(path, encoding)), dtype, shape)
 
 

@@ -17,6 +17,9 @@ from sam2ft.data.formats.compressed import not_readable, refusing_damage
 
 Edges = tuple[float | None, float | None, float | None]
 _GREY = 1
+# Orientation (tag 274), and the functions of ImageJ's Calibration: none of values, and c0 + c1 x.
+_TOP_LEFT = 1
+_NO_CALIBRATION, _STRAIGHT_LINE = (20, 21), 0
 _MM_PER_UNIT = {
     **dict.fromkeys(("mm", "millimeter", "millimetre", "millimeters"), 1.0),
     **dict.fromkeys(("um", "µm", "μm", "\\u00b5m", "\\u00B5m", "micron", "microns", "micrometer"), 1e-3),
@@ -71,11 +74,18 @@ def read_tiff(path: Path) -> npt.NDArray[Any]:
         series = tiff.series[0]
         array = (series.asarray() if header.decoded else _by_simpleitk(path)).reshape(series.shape)
         array = array.astype(array.dtype.newbyteorder("="), copy=False)
+        if _has_bits(tiff):
+            array = (array != 0).astype(np.uint8)
         if array.dtype != header.dtype:
             raise not_readable("TIFF", "its voxels are decoded as other numbers than its header says")
         order = sorted(range(array.ndim), key=lambda axis: _rank(header.axes[axis]))
         moved: npt.NDArray[Any] = array.transpose(order).reshape(header.channels, *header.shape_zyx)
         return moved
+
+
+def _has_bits(tiff: Any) -> bool:
+    """Whether pixels have 1 bit, which SimpleITK spreads over 0..255."""
+    return bool(np.dtype(tiff.series[0].dtype).kind == "b")
 
 
 def _rank(axis: str) -> int:
@@ -137,7 +147,9 @@ def _header(path: Path, tiff: Any) -> TiffHeader:
             "is a TIFF with colours, a palette, transparency or inverted grey (MINISWHITE); allowed: grey "
             "(MINISBLACK, one number per pixel); export it as grey"
         )
+    _refuse_changed_meaning(tiff, pages)
     dtype = np.dtype(series.dtype).newbyteorder("=")
+    dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype  # pixels of 1 bit
     if dtype.kind not in "iuf":
         raise DataError("holds no whole or decimal numbers; expected one number per voxel")
     sizes = dict(zip(series.axes, series.shape, strict=True))
@@ -153,6 +165,22 @@ def _header(path: Path, tiff: Any) -> TiffHeader:
     _check_end(path, pages)
     decoded = all(int(one.compression) in _DECODED for one in pages)
     return TiffHeader(shape, channels, dtype, series.axes, _edges(tiff), decoded)
+
+
+def _refuse_changed_meaning(tiff: Any, pages: Sequence[Any]) -> None:
+    """DataError when the header says that rows, columns or values are others than those that are stored."""
+    if any("Orientation" in page.tags and int(page.tags["Orientation"].value) != _TOP_LEFT for page in pages):
+        raise DataError(
+            "is a TIFF whose Orientation says that its rows or columns are turned, which programs read differently; "
+            "allowed: 1 (rows from the top, columns from the left); save its pixels in that order"
+        )
+    found: Mapping[str, Any] = (tiff.imagej_metadata or {}) if tiff.is_imagej else {}
+    function, line = found.get("cf"), (found.get("c0"), found.get("c1"))
+    if function not in (None, *_NO_CALIBRATION) and (function, *line) != (_STRAIGHT_LINE, 0, 1):
+        raise DataError(
+            "has a calibration of its values by ImageJ (cf, c0, c1), which other programs do not apply; allowed: "
+            "none; apply it in ImageJ (Image, Type, 32-bit) and save the image"
+        )
 
 
 def _check_segments(path: Path, pages: Sequence[Any]) -> None:
@@ -195,7 +223,7 @@ def _by_simpleitk(path: Path) -> npt.NDArray[Any]:
     with refusing_complaints():
         image = reader.Execute()
     voxels: npt.NDArray[Any] = SimpleITK.GetArrayFromImage(image)
-    return voxels
+    return voxels if image.GetNumberOfComponentsPerPixel() == 1 else voxels[..., 0]  # pixels of 1 bit as RGBA
 
 
 def _edges(tiff: Any) -> Edges:

@@ -125,6 +125,21 @@ def test_monochrome1_is_turned_round_alike_in_all_slices(
     assert values[3].tolist() == (STORED // 4).tolist()
 
 
+@pytest.mark.parametrize(("bits", "highest"), [(12, 15), (10, 15), (12, 13)])
+@pytest.mark.parametrize("signed", [0, 1])
+def test_values_that_may_lie_in_the_upper_bits_are_refused(
+    tmp_path: Path, write_series: Writer, bits: int, highest: int, signed: int
+) -> None:
+    def change(header: FileDataset, z: int) -> None:
+        header.BitsStored, header.HighBit, header.PixelRepresentation = bits, highest, signed
+        header.PixelData = (STORED << (highest - bits + 1)).astype("<u2").tobytes()
+
+    folder = write_series(tmp_path / "s", shape=SHAPE, change=change)
+    told = f"HighBit is {highest} and BitsStored {bits}, .*; allowed: HighBit {bits - 1}; convert it to NIfTI"
+    with pytest.raises(DataError, match=told):
+        read_series(folder)
+
+
 def test_a_modality_lut_is_applied(tmp_path: Path, write_series: Writer) -> None:
     table = Dataset()
     table.LUTDescriptor, table.ModalityLUTType = [4, 0, 16], "US"

@@ -32,6 +32,26 @@ def step_of(geometry: Geometry) -> float:
 
 
 @pytest.mark.parametrize(
+    "beside_mm",
+    [[0, 20, 0, 20, 0], [0, 0, 0.3, 0, 0], [0, 1, 1.5, 1, 0], [0, -80, 0, 0, 0]],
+    ids=["two stacks side by side", "a moved slice", "a curve", "a slice of another stack"],
+)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_slices_beside_the_line_of_the_others_are_refused(
+    tmp_path: Path, write_series: Writer, beside_mm: list[float], axis: int
+) -> None:
+    def aside(header: FileDataset, z: int, share: float = 1) -> None:
+        position = [-10.0, -20.0, 5.0 + 2 * z]
+        position[axis] += share * beside_mm[z]
+        header.ImagePositionPatient = position
+
+    with pytest.raises(DataError, match="mm beside the line from the first slice to the last; allowed: half a pixel"):
+        read_series(write_series(tmp_path / "s", change=aside))
+    rounded = write_series(tmp_path / "r", change=lambda header, z: aside(header, z, 0.01 if beside_mm[2] else 0.001))
+    assert read_series(rounded).geometry.spacing_zyx_mm[0] == pytest.approx(2, abs=1e-3)
+
+
+@pytest.mark.parametrize(
     ("offsets", "mean", "named"),
     [
         ([0, 3.0, 6.0, 9.29, 12.58], 12.58 / 4, True),

@@ -115,6 +115,7 @@ REFUSED = [
     ({"ElementType": "MET_UCHAR"}, "more than the 24 bytes"),
     ({"BinaryData": "False"}, "holds its voxels as text"),
     ({"CompressedData": "maybe"}, "CompressedData is neither True nor False"),
+    *(({"HeaderSize": size}, f"its HeaderSize is {size}, but its header ends at") for size in ("1", "10", "4000")),
     ({"DistanceUnits": "parsec"}, "DistanceUnits are unknown; allowed: mm, um, cm"),
     ({"ElementToIntensityFunctionSlope": "2"}, "ElementToIntensityFunctionSlope, which programs read differently"),
     ({"ElementDataFile": "LIST"}, "its voxels lie in several files"),

@@ -241,3 +241,21 @@ def test_colours_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.nrrd", bytes(630), **fields)
     with pytest.raises(DataError, match=r"has shape \(3, 7, 6, 5\); expected one 3-D volume"):
         read_volume(path)
+
+
+@pytest.mark.parametrize("kinds", ["RGB-color domain domain", "domain domain list", "space space time", "vector ??? ???"])
+def test_three_axes_of_which_one_is_none_of_space_are_no_volume(tmp_path: Path, kinds: str) -> None:
+    spacings = {"space": "", "space_directions": "", "space_origin": "", "spacings": "1 1 1"}
+    wrong = next(axis for axis, kind in enumerate(kinds.split()) if kind not in ("domain", "space", "???"))
+    with pytest.raises(DataError, match=f"by its kinds axis {wrong} .* is none of space"):
+        read_volume(write(tmp_path / "a.nrrd", kinds=kinds, **spacings))
+    mended = write(tmp_path / "b.nrrd", kinds="domain space ???", **spacings)
+    assert np.array_equal(read_nrrd(mended).array, values())
+
+
+@pytest.mark.parametrize("encoding", ["raw", "gzip", "bzip2"])
+@pytest.mark.parametrize("skip", [1, 700, 100_000])
+def test_bytes_are_skipped_after_they_were_decompressed(tmp_path: Path, encoding: str, skip: int) -> None:
+    data = PACK[encoding](bytes(skip) + values().tobytes(order="F"))
+    path = write(tmp_path / "a.nrrd", data, encoding, byte_skip=str(skip))
+    assert np.array_equal(read_nrrd(path).array, values())

@@ -118,6 +118,39 @@ def test_grey_that_means_something_else_is_refused(tmp_path: Path, photometric: 
     refused(tmp_path / "a.tif", "a palette, transparency or inverted grey")
 
 
+@pytest.mark.parametrize("turned", [2, 3, 4, 6, 8])
+def test_rows_and_columns_that_a_tiff_says_are_turned_are_refused(tmp_path: Path, turned: int) -> None:
+    for orientation in (turned, 1):
+        tags = [(274, 3, 1, orientation, True)]
+        tifffile.imwrite(tmp_path / "a.tif", values(), photometric="minisblack", extratags=tags, metadata=None)
+        if orientation != 1:
+            refused(tmp_path / "a.tif", "Orientation says that its rows or columns are turned")
+    assert np.array_equal(read_volume(tmp_path / "a.tif", reading=GIVEN).array_zyx, values())
+
+
+@pytest.mark.parametrize(
+    ("function", "offset", "slope", "allowed"),
+    [(0, -32768.0, 1.0, False), (0, 0.0, 2.0, False), (1, 0.0, 1.0, False), (0, 0.0, 1.0, True), (20, 5.0, 2.0, True)],
+)
+def test_values_that_imagej_calibrates_are_refused(tmp_path: Path, function, offset, slope, allowed) -> None:
+    metadata = {"axes": "ZYX", "spacing": 4.0, "unit": "mm", "cf": function, "c0": offset, "c1": slope}
+    tifffile.imwrite(tmp_path / "a.tif", values(), imagej=True, resolution=(2, 1 / 0.75), metadata=metadata)
+    if not allowed:
+        refused(tmp_path / "a.tif", "has a calibration of its values by ImageJ")
+    else:
+        assert np.array_equal(read_volume(tmp_path / "a.tif", reading=GIVEN).array_zyx, values())
+
+
+@pytest.mark.parametrize("compression", ["raw", "packbits", "tiff_lzw", "tiff_deflate", "group3", "group4"])
+def test_pixels_of_one_bit_are_0_and_1(tmp_path: Path, compression: str) -> None:
+    bits = np.random.default_rng(0).random((4, 5, 9)) > 0.4
+    first, *others = [Image.fromarray(slice_yx) for slice_yx in bits]
+    first.save(tmp_path / "a.tif", save_all=True, append_images=others, compression=compression)
+    volume = read_volume(tmp_path / "a.tif", reading=GIVEN)
+    assert volume.array_zyx.dtype == np.uint8
+    assert np.array_equal(volume.array_zyx, bits.astype(np.uint8))
+
+
 def grey_png(path: Path, pixels: np.ndarray, bits: int) -> None:
     """A PNG of 1, 2 or 4 bits per pixel, which Pillow does not write."""
     rows = [np.packbits(((row[:, None] >> np.arange(bits - 1, -1, -1)) & 1).astype("u1").ravel()) for row in pixels]
