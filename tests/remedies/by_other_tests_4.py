@@ -6,6 +6,8 @@ FORMATS = "tests/data/formats/"
 MHA, MGH = f"{FORMATS}test_mha_file.py::", f"{FORMATS}test_mgh_file.py::"
 PAIR, ARRAY, STACK = (f"{FORMATS}test_{name}.py::" for name in ("analyze_file", "array_file", "picture_stack"))
 ADVISED = f"{MHA}test_what_a_refusal_advises_makes_the_file_readable"
+NRRD = f"{FORMATS}test_nrrd_file.py::"
+VISITS = "tests/data/scan/test_likely.py::test_a_mask_that_fits_two_visits_alike_is_left_out_until_its_place_says_which"
 DAMAGED = f"{FORMATS}test_readers.py::test_damage_is_a_refusal_or_the_same_voxels"
 SPACED = f"{STACK}test_a_header_that_gives_the_spacing_is_obeyed_or_contradicted_aloud"
 GREY = f"{STACK}test_colours_are_refused_until_they_are_grey"
@@ -67,7 +69,22 @@ for clause, of, test in (
     ("copy it there", "is one of a pair", f"{PAIR}test_a_half_pair_is_refused_until_the_other_half_is_there"),
     ("name it .nii", "not of a pair", f"{PAIR}test_files_with_each_other_names_say_how_they_are_named_right"),
     ("name it .hdr beside its .img file", "", f"{PAIR}test_files_with_each_other_names_say_how_they_are_named_right"),
+    ("mend the kinds of its header", "", f"{NRRD}test_three_axes_of_which_one_is_none_of_space_are_no_volume"),
     # Pictures.
+    (
+        "save its pixels in that order",
+        "Orientation",
+        f"{STACK}test_rows_and_columns_that_a_tiff_says_are_turned_are_refused",
+    ),
+    ("save them", "has a calibration", f"{STACK}test_values_that_imagej_calibrates_are_refused"),
+    # Series and scans.
+    (
+        "put each stack into a folder of its own",
+        "beside the line",
+        "tests/data/dicom/test_placement.py::test_two_stacks_side_by_side_are_read_from_a_folder_each",
+    ),
+    ("put it into the folder of its image", "images of one kind", VISITS),
+    ("name it so", "images of one kind", VISITS),
     (
         "add them, or number the slices anew if they are evenly spaced",
         "",

@@ -212,14 +212,14 @@ def _refuse_tilt(folder: Path, images: Sequence[DicomImage], normal: npt.NDArray
             f"{folder}: slices shift sideways by {sideways:.3g} mm over {np.linalg.norm(step):.3g} mm "
             "(tilted gantry); resample the series to an orthogonal grid"
         )
-    for image in images:
-        along = float((image.position_mm - images[0].position_mm) @ normal) / float(step @ normal) if len(images) > 1 else 0
-        beside = float(np.linalg.norm(image.position_mm - images[0].position_mm - along * step))
+    for image in images[1:-1]:
+        offset = image.position_mm - images[0].position_mm
+        beside = float(np.linalg.norm(offset - (offset @ normal) / (step @ normal) * step))
         if beside > 0.5 * min(image.spacing):
             raise DataError(
                 f"{folder}: {image.name} lies {beside:.3g} mm beside the line from the first slice to the last; "
-                f"allowed: half a pixel ({0.5 * min(image.spacing):.3g} mm); slices of two stacks are mixed, or the "
-                "patient moved: put each stack into a folder of its own"
+                f"allowed: half a pixel ({0.5 * min(image.spacing):.3g} mm); if slices of two stacks are mixed, put "
+                "each stack into a folder of its own"
             )
 
 

@@ -250,7 +250,7 @@ def _refuse_other_kinds(header: Mapping[str, Any], shape: tuple[int, ...], axes:
     if wrong:
         raise DataError(
             f"has shape {shape}, and by its kinds axis {wrong[0]} (counted from 0) is none of space; expected one 3-D "
-            "volume with three axes of the kind domain or space; export one, or mend the kinds of its header"
+            "volume with three axes of the kind domain or space; if it is one, mend the kinds of its header"
         )
 
 

@@ -179,7 +179,7 @@ def _refuse_changed_meaning(tiff: Any, pages: Sequence[Any]) -> None:
     if function not in (None, *_NO_CALIBRATION) and (function, *line) != (_STRAIGHT_LINE, 0, 1):
         raise DataError(
             "has a calibration of its values by ImageJ (cf, c0, c1), which other programs do not apply; allowed: "
-            "none; apply it in ImageJ (Image, Type, 32-bit) and save the image"
+            "none; apply it to the voxels and save them"
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sam2ft.data.scan.found import FoundImage, FoundMask, same_place
+from sam2ft.data.scan.likely import NumberNames
 from sam2ft.data.scan.subjects import Subjects, stem_of
 
 BY = {
@@ -45,7 +46,7 @@ def paired_masks(images: Sequence[FoundImage], masks: Sequence[FoundMask], subje
     by_subject: dict[str, list[FoundImage]] = defaultdict(list)
     for image in images:
         by_subject[subjects.of_place[image.place]].append(image)
-    names = _Names(list(by_subject), images, subjects)
+    names = _Names(list(by_subject), images, subjects, masks)
     found = Pairing()
     for mask in masks:
         if mask.references and (named := [image for image in images if image.uids[0] in mask.references]):
@@ -74,9 +75,9 @@ def _loneliness(images: int, subjects: int) -> str:
     if not images:
         return "no image was found"
     return (
-        f"no name of a subject; on the grid of images of {subjects} subjects"
+        f"no name of one subject alone; on the grid of images of {subjects} subjects"
         if subjects
-        else ("no name of a subject, and on the grid of no image")
+        else ("no name of one subject alone, and on the grid of no image")
     )
 
 
@@ -94,7 +95,9 @@ def _fitting(mask: FoundMask, images: Sequence[FoundImage]) -> list[FoundImage]:
 class _Names:
     """Finds the subject of a mask by the folders and the name of its path."""
 
-    def __init__(self, names: Sequence[str], images: Sequence[FoundImage], subjects: Subjects) -> None:
+    def __init__(
+        self, names: Sequence[str], images: Sequence[FoundImage], subjects: Subjects, masks: Sequence[FoundMask]
+    ) -> None:
         self._folders: dict[tuple[object, ...], str] = {}
         if subjects.level is not None:
             for image in images:
@@ -103,6 +106,7 @@ class _Names:
         self._level = subjects.level or 0
         self._words = {name: re.compile(rf"(?<![a-z0-9]){re.escape(name.lower())}(?![a-z0-9])") for name in names}
         self._names = {name.lower(): name for name in names}
+        self._numbers = NumberNames(names, masks)
 
     def of(self, mask: FoundMask) -> tuple[str, str] | None:
         """(subject, folder or name); None: nothing in the path names exactly one."""
@@ -110,14 +114,17 @@ class _Names:
         if self._level and len(mask.parts) > self._level and (mask.root, *here) in self._folders:
             return self._folders[(mask.root, *here)], "folder"
         *folders, name = mask.parts
-        for folder in reversed(folders):
-            if folder.lower() in self._names:
-                return self._names[folder.lower()], "folder"
         stem = stem_of(name).lower()
-        if stem in self._names:
-            return self._names[stem], "name"
+        whole = {part: by for part, by in ((stem, "name"), *((one.lower(), "folder") for one in folders))}
+        named = {part: by for part, by in whole.items() if part in self._names}
+        if len(named) > 1:  # such as a folder for label 1 with the mask of subject 2
+            return None
+        if named:
+            part, by = named.popitem()
+            return self._names[part], by
         for text, by in ((stem, "name"), ("/".join(folders).lower(), "folder")):
             hits = [name for name, pattern in self._words.items() if pattern.search(text)]
+            hits = [name for name in hits if not self._numbers.is_doubtful(stem, name)]
             longest = [name for name in hits if not any(name != other and name in other for other in hits)]
             if len(longest) == 1:
                 return longest[0], by

@@ -4,7 +4,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from sam2ft.core.errors import DataError, listed
 from sam2ft.core.keys import checked_name
 from sam2ft.data.scan.found import FoundImage, FoundMask
 from sam2ft.data.scan.kinds import ImageKind, fits, mask_kind, mask_kinds
+from sam2ft.data.scan.likely import nearness, same_study, shown_place
 from sam2ft.data.scan.mask_contents import are_versions
 from sam2ft.data.scan.pairing import Pair, Pairing
 from sam2ft.data.scan.subjects import Subjects, stem_of
@@ -63,13 +63,12 @@ class ScanPlan:
     _alike: dict[str, list[str]] = field(default_factory=dict)
 
     def choose(self, subject: str, text: str) -> None:
-        """Tell what was chosen for a subject; subjects of whom the same is told share a sentence."""
-        general = re.sub(re.escape(subject), "*", text, flags=re.IGNORECASE)
-        known = self._alike.setdefault(general, [])
+        """Tell what was chosen for a subject, in a text without its name: those of whom the same is told share it."""
+        known = self._alike.setdefault(text, [])
         if known:
-            self.choices.remove(f"{listed(known, _MOST_SUBJECTS)}: {general}")
+            self.choices.remove(f"{listed(known, _MOST_SUBJECTS)}: {text}")
         known.append(subject)
-        self.choices.append(f"{listed(known, _MOST_SUBJECTS)}: {general}")
+        self.choices.append(f"{listed(known, _MOST_SUBJECTS)}: {text}")
 
     @property
     def subjects(self) -> list[str]:
@@ -166,14 +165,14 @@ def _add_subject(
         candidates = [image for image in unit.images if fits(image, wanted)]
         if not candidates:
             continue
-        best = min(rank[image] for image in candidates)
-        alike = [image for image in candidates if rank[image] == best]
-        nearest = max(_nearness(unit.first, image) for image in alike)
-        alike = [image for image in alike if _nearness(unit.first, image) == nearest]
+        alike = _best(unit, candidates, rank)
         image = next((one for one in alike if one not in taken), alike[0])
+        if len(alike) > 1 and not same_study(alike):
+            plan.left_out.append((subject, _equally(unit, alike)))
+            continue
         if len(alike) > 1 and len(units) == 1:
-            shown = listed([_shown(one) for one in alike[1:]], 3)
-            plan.choose(subject, f"{len(alike)} images fit the mask; {_shown(image)} is taken, not {shown}")
+            shown = listed([_shown(one, subject) for one in alike[1:]], 3)
+            plan.choose(subject, f"{len(alike)} images fit the mask; {_shown(image, subject)} is taken, not {shown}")
         taken.add(image)
         homes[image].append(unit)
     if not homes:
@@ -184,7 +183,7 @@ def _add_subject(
     for image, given in homes.items():
         ordered = sorted(given, key=lambda unit: _mask_rank(unit, popular))
         if len(ordered) > 1:
-            first, *others = ["/".join(unit.first.parts) for unit in ordered]
+            first, *others = [shown_place(unit.first.path, unit.first.root, subject) for unit in ordered]
             plan.choose(subject, f"{len(ordered)} masks fit the image; {first} is taken, not {listed(others, 3)}")
         plan.volumes.append(PlannedVolume(subject, "", image, ordered[0].masks))
 
@@ -194,17 +193,27 @@ def _mask_rank(unit: MaskUnit, popular: Counter[str]) -> tuple[bool, int, Path]:
     return unit.first.known_as == "content", -popular[mask_kind(unit.first, unit.subject)], unit.first.path
 
 
-def _nearness(mask: FoundMask, image: FoundImage) -> tuple[int, int]:
-    """How much the path of a mask has in common with that of an image."""
-    pairs = zip(mask.path.parts[:-1], image.place.parts, strict=False)
-    folders = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
-    name = stem_of(mask.path.name).lower()
-    own = [part.lower() for part in image.parts[1:]] + [stem_of(image.place.name).lower()]
-    return folders, max((len(part) for part in own if part in name), default=0)
+def _best(unit: MaskUnit, candidates: Sequence[FoundImage], rank: Mapping[FoundImage, int]) -> list[FoundImage]:
+    """The images that the path of a mask is nearest to, and of these the ones of the best kind."""
+    near = {
+        image: nearness(unit.first, unit.subject, image, [one for one in candidates if one is not image])
+        for image in candidates
+    }
+    first = [image for image in candidates if near[image] == max(near.values())]
+    return [image for image in first if rank[image] == min(rank[one] for one in first)]
 
 
-def _shown(image: FoundImage) -> str:
-    name = image.place.name if image.parts else str(image.place)
+def _equally(unit: MaskUnit, images: Sequence[FoundImage]) -> str:
+    """Why a mask is left out that may have been drawn on any of several images of one kind, such as two visits."""
+    shown = listed([_shown(one, "") for one in images], 3)
+    return (
+        f"its mask {unit.first.path.name} fits {len(images)} images of one kind ({shown}), and its path names none of "
+        "them; put it into the folder of its image, or name it so"
+    )
+
+
+def _shown(image: FoundImage, subject: str) -> str:
+    name = shown_place(image.place, image.root, subject) if image.parts else str(image.place)
     return name + ("" if image.number is None else f" (series {image.number})")
 
 
@@ -215,7 +224,9 @@ def _tell_kinds(kinds: Sequence[ImageKind], plan: ScanPlan) -> None:
         used[home[volume.image].name or "(no description)"] += 1
     if len(used) > 1:
         shown = listed([f"{count} of {name}" for name, count in used.most_common()], _MOST_NAMES)
-        plan.choices.append(f"images of {len(used)} kinds are used, each where it alone fits a mask: {shown}")
+        plan.choices.append(
+            f"images of {len(used)} kinds are used, each with a mask that names it or fits no other: {shown}"
+        )
 
 
 def _name_volumes(plan: ScanPlan) -> None:

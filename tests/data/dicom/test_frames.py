@@ -1,7 +1,7 @@
 """Files of several images: enhanced multi-frame MR and CT and Siemens mosaics, like files per slice and libraries."""
 
-import gzip
 import copy
+import gzip
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path

@@ -51,6 +51,25 @@ def test_slices_beside_the_line_of_the_others_are_refused(
     assert read_series(rounded).geometry.spacing_zyx_mm[0] == pytest.approx(2, abs=1e-3)
 
 
+@pytest.mark.parametrize("aside_mm", [20, -90, 2])
+def test_two_stacks_side_by_side_are_read_from_a_folder_each(
+    tmp_path: Path, write_series: Writer, aside_mm: float
+) -> None:
+    def change(header: FileDataset, z: int) -> None:
+        header.ImagePositionPatient = [-10.0 + aside_mm * (z % 2), -20.0, 5.0 + 2 * z]
+
+    folder = write_series(tmp_path / "s", count=7, change=change)
+    with pytest.raises(DataError, match="if slices of two stacks are mixed, put each stack into a folder of its own"):
+        read_series(folder)
+    (tmp_path / "other").mkdir()
+    for z in (1, 3, 5):
+        path = folder / f"{7 - z:03d}.dcm"
+        path.rename(tmp_path / "other" / path.name)
+    first, other = read_series(folder), read_series(tmp_path / "other")
+    assert (first.array_zyx.shape[0], other.array_zyx.shape[0]) == (4, 3)
+    assert other.geometry.affine[0, 3] - first.geometry.affine[0, 3] == pytest.approx(-aside_mm)
+
+
 @pytest.mark.parametrize(
     ("offsets", "mean", "named"),
     [

@@ -243,7 +243,9 @@ def test_colours_are_refused(tmp_path: Path) -> None:
         read_volume(path)
 
 
-@pytest.mark.parametrize("kinds", ["RGB-color domain domain", "domain domain list", "space space time", "vector ??? ???"])
+@pytest.mark.parametrize(
+    "kinds", ["RGB-color domain domain", "domain domain list", "space space time", "vector ??? ???"]
+)
 def test_three_axes_of_which_one_is_none_of_space_are_no_volume(tmp_path: Path, kinds: str) -> None:
     spacings = {"space": "", "space_directions": "", "space_origin": "", "spacings": "1 1 1"}
     wrong = next(axis for axis, kind in enumerate(kinds.split()) if kind not in ("domain", "space", "???"))

@@ -135,10 +135,13 @@ def test_rows_and_columns_that_a_tiff_says_are_turned_are_refused(tmp_path: Path
 def test_values_that_imagej_calibrates_are_refused(tmp_path: Path, function, offset, slope, allowed) -> None:
     metadata = {"axes": "ZYX", "spacing": 4.0, "unit": "mm", "cf": function, "c0": offset, "c1": slope}
     tifffile.imwrite(tmp_path / "a.tif", values(), imagej=True, resolution=(2, 1 / 0.75), metadata=metadata)
-    if not allowed:
-        refused(tmp_path / "a.tif", "has a calibration of its values by ImageJ")
-    else:
+    if allowed:
         assert np.array_equal(read_volume(tmp_path / "a.tif", reading=GIVEN).array_zyx, values())
+        return
+    refused(tmp_path / "a.tif", "has a calibration of its values by ImageJ")
+    applied = (values() * slope + offset).astype(np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", applied, imagej=True, metadata={"axes": "ZYX"})
+    assert np.array_equal(read_volume(tmp_path / "a.tif", reading=GIVEN).array_zyx, applied)
 
 
 @pytest.mark.parametrize("compression", ["raw", "packbits", "tiff_lzw", "tiff_deflate", "group3", "group4"])
