@@ -7,7 +7,9 @@ MHA, MGH = f"{FORMATS}test_mha_file.py::", f"{FORMATS}test_mgh_file.py::"
 PAIR, ARRAY, STACK = (f"{FORMATS}test_{name}.py::" for name in ("analyze_file", "array_file", "picture_stack"))
 ADVISED = f"{MHA}test_what_a_refusal_advises_makes_the_file_readable"
 NRRD = f"{FORMATS}test_nrrd_file.py::"
-VISITS = "tests/data/scan/test_likely.py::test_a_mask_that_fits_two_visits_alike_is_left_out_until_its_place_says_which"
+VISITS = (
+    "tests/data/scan/test_pairing.py::test_a_mask_that_fits_two_visits_alike_is_left_out_until_its_place_says_which"
+)
 DAMAGED = f"{FORMATS}test_readers.py::test_damage_is_a_refusal_or_the_same_voxels"
 SPACED = f"{STACK}test_a_header_that_gives_the_spacing_is_obeyed_or_contradicted_aloud"
 GREY = f"{STACK}test_colours_are_refused_until_they_are_grey"

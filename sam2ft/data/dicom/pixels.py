@@ -150,8 +150,8 @@ def _stored(image: DicomImage) -> npt.NDArray[Any]:
     used, highest = number(image.header, "BitsStored"), number(image.header, "HighBit")
     if used is not None and highest is not None and highest > used - 1:
         raise DataError(
-            f"{image.path}: HighBit is {highest:g} and BitsStored {used:g}, so that its values may not lie in the lowest "
-            f"bits, and programs read it differently; allowed: HighBit {used - 1:g}; {TO_NIFTI}"
+            f"{image.path}: HighBit is {highest:g} and BitsStored {used:g}, so that its values may not lie in the "
+            f"lowest bits, and programs read it differently; allowed: HighBit {used - 1:g}; {TO_NIFTI}"
         )
     if stored.shape != image.size:
         raise DataError(f"{image.path}: pixel data of shape {stored.shape}; its Rows and Columns are {image.size}")

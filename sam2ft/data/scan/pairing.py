@@ -2,12 +2,16 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
 
 from sam2ft.data.scan.found import FoundImage, FoundMask, same_place
-from sam2ft.data.scan.likely import NumberNames
 from sam2ft.data.scan.subjects import Subjects, stem_of
+
+_RUN = re.compile(r"\d+")
+_WORDS, _JOINED_WORDS = re.compile(r"[^_\-. /]+"), re.compile(r"[^_. /]+")
 
 BY = {
     "reference": "the series that the mask names",
@@ -46,7 +50,7 @@ def paired_masks(images: Sequence[FoundImage], masks: Sequence[FoundMask], subje
     by_subject: dict[str, list[FoundImage]] = defaultdict(list)
     for image in images:
         by_subject[subjects.of_place[image.place]].append(image)
-    names = _Names(list(by_subject), images, subjects, masks)
+    names = _Names(list(by_subject), images, subjects, NumberNames(list(by_subject), masks))
     found = Pairing()
     for mask in masks:
         if mask.references and (named := [image for image in images if image.uids[0] in mask.references]):
@@ -96,7 +100,7 @@ class _Names:
     """Finds the subject of a mask by the folders and the name of its path."""
 
     def __init__(
-        self, names: Sequence[str], images: Sequence[FoundImage], subjects: Subjects, masks: Sequence[FoundMask]
+        self, names: Sequence[str], images: Sequence[FoundImage], subjects: Subjects, numbers: "NumberNames"
     ) -> None:
         self._folders: dict[tuple[object, ...], str] = {}
         if subjects.level is not None:
@@ -106,7 +110,7 @@ class _Names:
         self._level = subjects.level or 0
         self._words = {name: re.compile(rf"(?<![a-z0-9]){re.escape(name.lower())}(?![a-z0-9])") for name in names}
         self._names = {name.lower(): name for name in names}
-        self._numbers = NumberNames(names, masks)
+        self._numbers = numbers
 
     def of(self, mask: FoundMask) -> tuple[str, str] | None:
         """(subject, folder or name); None: nothing in the path names exactly one."""
@@ -115,7 +119,7 @@ class _Names:
             return self._folders[(mask.root, *here)], "folder"
         *folders, name = mask.parts
         stem = stem_of(name).lower()
-        whole = {part: by for part, by in ((stem, "name"), *((one.lower(), "folder") for one in folders))}
+        whole = {stem: "name"} | {folder.lower(): "folder" for folder in folders}
         named = {part: by for part, by in whole.items() if part in self._names}
         if len(named) > 1:  # such as a folder for label 1 with the mask of subject 2
             return None
@@ -129,3 +133,85 @@ class _Names:
             if len(longest) == 1:
                 return longest[0], by
         return None
+
+
+class NumberNames:
+    """Masks of subjects that are called by a number, which other numbers of a name (labels, visits) may equal too.
+
+    Of names that are alike but for their numbers, each number has a place, such as two in `patient2_label_1`.
+    """
+
+    def __init__(self, subjects: Collection[str], found: Sequence[FoundMask]) -> None:
+        self._subjects = set(subjects)
+        self._values: dict[str, list[list[str]]] = defaultdict(list)
+        for mask in found:
+            stem = stem_of(mask.path.name).lower()
+            self._values[_RUN.sub("#", stem)].append(_RUN.findall(stem))
+
+    def is_doubtful(self, stem: str, subject: str) -> bool:
+        """Whether a number of the name that equals `subject` may as well mean something else.
+
+        It is trusted where it is the only number, or where the numbers at its place are the names of more subjects than
+        those at any other place.
+        """
+        runs = _RUN.findall(stem)
+        if not subject.isdigit() or len(runs) < 2:
+            return False
+        places = [set(column) for column in zip(*self._values[_RUN.sub("#", stem)], strict=True)]
+        alone = [bool(match) for match in self._alone(stem, subject)]
+        own = max((self._covers(place) for place, one in zip(places, alone, strict=True) if one), default=0)
+        others = [self._covers(place) for place, one in zip(places, alone, strict=True) if not one]
+        return own < 2 or own <= max(others, default=0)
+
+    def _covers(self, values: set[str]) -> int:
+        """Number of subjects that the values at a place name; 0 where they are all the same."""
+        return len(values & self._subjects) if len(values) > 1 else 0
+
+    def _alone(self, stem: str, subject: str) -> list[bool]:
+        """For each number of a name, whether it is the subject and no part of a word such as T2."""
+        return [
+            match.group() == subject
+            and not stem[match.start() - 1 : match.start()].isalpha()
+            and not stem[match.end() : match.end() + 1].isalpha()
+            for match in _RUN.finditer(stem)
+        ]
+
+
+def nearness(mask: FoundMask, subject: str, image: FoundImage, others: Sequence[FoundImage]) -> tuple[int, int]:
+    """How much the path of a mask has in common with that of an image and not with those of the others.
+
+    (letters of the words that tell the image from the others and that the mask has, folders that both lie in).
+    """
+    shared = set.intersection(*(_words(one.parts, subject) for one in (image, *others)))
+    own = (_words(image.parts, subject) - shared) & _words(mask.parts, subject)
+    pairs = zip(mask.path.parts[:-1], image.place.parts, strict=False)
+    return sum(map(len, own)), len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+
+
+def _words(parts: Sequence[str], subject: str) -> set[str]:
+    """The words of a path without the subject.
+
+    A number alone may count anything, such as labels in `seg_1`; it is a word in a folder or name that has no other,
+    such as `12` or `P7_12` of the subject P7.
+    """
+    found: set[str] = set()
+    for part in map(stem_of, parts):
+        rest = re.sub(rf"(?<![^\W_]){re.escape(subject)}(?![^\W_])", "_", part, flags=re.IGNORECASE).lower()
+        words = {*_WORDS.findall(rest), *_JOINED_WORDS.findall(rest)}
+        named = {word for word in words if not word.isdigit()}
+        found |= named or words
+    return found
+
+
+def same_study(images: Sequence[FoundImage]) -> bool:
+    """Whether images are DICOM images of one study, of which a rule chooses: a series that was repeated."""
+    return len({image.uids[1] for image in images}) == 1 and bool(images[0].uids[1])
+
+
+def shown_place(path: Path, root: Path, subject: str) -> str:
+    """A path below the scanned folder without its subject."""
+    parts = path.relative_to(root).parts
+    if not subject:
+        return "/".join(parts)
+    name = re.compile(rf"(?<![^\W_]){re.escape(subject)}(?![^\W_])", re.IGNORECASE)
+    return "/".join(name.sub("*", part) for part in parts)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sam2ft.data.scan.found import FoundMask
-from sam2ft.data.scan.likely import NumberNames
+from sam2ft.data.scan.pairing import NumberNames
 from sam2ft.data.scan.shown import Overview
 
 SHAPE = (12, 14, 5)
