@@ -119,7 +119,7 @@ def _frames(path: Path, header: pydicom.Dataset, groups: _Groups) -> Iterator[_F
     if text(header, "DimensionOrganizationType").startswith("TILED"):
         raise DataError(
             "its frames are tiles of one large picture (DimensionOrganizationType TILED), as in microscopy; allowed: a "
-            "frame per slice; export it with one frame per slice, or as PNG"
+            "frame per slice; export it again"
         )
     if len(header.get("PerFrameFunctionalGroupsSequence") or ()) != count:
         raise DataError(f"declares {count} frames, but describes another number of them; export it again")
@@ -256,8 +256,7 @@ def _step(
     if between is None and thickness is not None and nearest > thickness * _LEFT_OUT:
         raise DataError(
             f"its frames are {nearest:.4g} mm apart and slices of {thickness:.4g} mm, without SpacingBetweenSlices: "
-            "whether slices without a frame lie between them is not known; give it with its image (sources.masks), or "
-            "write it as NIfTI on the grid of its image"
+            "whether slices without a frame lie between them is not known; export it as NIfTI on the grid of its image"
         )
     return float(places.max() / np.rint(places.max() / nearest))
 

@@ -134,7 +134,7 @@ def _refuse_nameless(images: Sequence[FileImage]) -> None:
             shown, count = listed([f"{value:g}" for value in unknown], 5), int(np.isin(image.array, unknown).sum())
             raise DataError(
                 f"layer {number} (from 0) holds {shown} in {count} voxels, and no segment has this value there; save "
-                "the segmentation again with the program that made it"
+                "the segmentation again"
             )
 
 
