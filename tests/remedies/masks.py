@@ -169,7 +169,7 @@ def frames_far_apart_without_a_distance(raw: Raw) -> str:
         del measures.SpacingBetweenSlices
     for number, one in enumerate(header.PerFrameFunctionalGroupsSequence):
         place = one.PlanePositionSequence[0].ImagePositionPatient
-        place[2] = float(place[2]) + number * 2.43 * float(measures.SliceThickness)
+        place[2] = float(place[2]) + number * 5.43 * float(measures.SliceThickness)
         del one.DerivationImageSequence
     header.save_as("seg/b.dcm")
     shown = _refused(raw)
