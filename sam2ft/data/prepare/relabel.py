@@ -143,11 +143,7 @@ def changes_by_names(
         DataError: names and values contradict each other; the message gives both.
     """
     used = [segment for segment in segments if segment.value in present]
-    label_of = {plain_name(label.name): label.id for label in labels}
-    named = {
-        segment: label_of.get(plain_name(segment.name), label_of.get(plain_name(segment.identity), 0))
-        for segment in used
-    }
+    named = _named(used, labels)
     nameless = present - {segment.value for segment in used} - {0}
     if not any(named.values()):
         names = ", ".join(f"{segment.value} {segment.name}" for segment in used)
@@ -178,6 +174,15 @@ def changes_by_names(
     ]
     notes = (f"labels follow the names of the segments: {', '.join(moved)}",) if moved else ()
     return {**changes, **by_name}, notes
+
+
+def _named(segments: Sequence[Segment], labels: LabelTable) -> dict[Segment, int]:
+    """Segment -> the label with its name or its ID; 0: none."""
+    label_of = {plain_name(label.name): label.id for label in labels}
+    return {
+        segment: label_of.get(plain_name(segment.name), label_of.get(plain_name(segment.identity), 0))
+        for segment in segments
+    }
 
 
 def plain_name(name: str) -> str:
