@@ -21,7 +21,7 @@ from sam2ft.evaluation.run import EvalOutcome, evaluate_job, evaluated_records
 from sam2ft.model.files.read import read_weight_file
 from sam2ft.model.weights import describe_weights
 from sam2ft.runs.attempt.evaluation_guard import evaluation_guard
-from sam2ft.runs.identity_file import refuse_other_settings
+from sam2ft.runs.identity_file import refuse_other_settings, refuse_trained_subjects
 from sam2ft.runs.layout import RUNS, EvalLayout, RunLayout, converted_weights, foreign_evaluation
 from sam2ft.runs.stores import file_digests, max_train_subjects, open_source
 from sam2ft.runs.trained_weights import refuse_other_weights
@@ -82,6 +82,8 @@ def job_of(request: CheckpointRequest, like: Experiment | None = None) -> Evalua
     experiment = _experiment(request, layout, like)
     # For the checkpoint of a run, max_subject_set limited only the training.
     records = evaluated_records(experiment, max_train_subjects(experiment) if layout is None else None)
+    if layout is not None:
+        refuse_trained_subjects(layout, records)
     files, model = file_digests(experiment), _other_model(experiment, layout)
     identity = eval_id(experiment, records_digest(records), files, model=model)
     if layout is not None:

@@ -13,6 +13,7 @@ from sam2ft.config.identity import IDENTITY_VERSION, eval_id, id_of, run_content
 from sam2ft.config.schema.experiment import Experiment
 from sam2ft.core.digests.verified_files import read_sealed_json, tell_damage, write_sealed_json
 from sam2ft.core.errors import CheckpointError, DataError
+from sam2ft.core.errors import listed as shown_few
 from sam2ft.core.files import canonical_json, listed_names, sha256_file
 from sam2ft.data.store.store import Store, VolumeRecord, records_digest
 from sam2ft.runs.initial_weights import initial_weights
@@ -171,6 +172,31 @@ def refuse_other_settings(layout: RunLayout, experiment: Experiment) -> None:
             f"{layout.config}: not the configuration of this run; it differs in\n{_indented(lines)}\n"
             "`python launch/train.py EXPERIMENT.yaml` (of a sweep with --point) writes the planned one again; other "
             "settings of an evaluation are given with --set"
+        )
+
+
+def refuse_trained_subjects(layout: RunLayout, records: Sequence[VolumeRecord]) -> None:
+    """Refuse val or test subjects that the run was trained on, in another fold, store or state of the splits.
+
+    A volume with the content of one that was trained on counts too, whatever the names of dataset and subject. Nothing
+    is compared where no attempt has written identity.json.
+
+    Raises:
+        DataError: naming them.
+    """
+    then = _identity_if_readable(layout, "not compared with the subjects that are evaluated")
+    if then is None or then["run"] != layout.run_id:
+        return
+    trained = {key: one["digest"] for key, one in then["volumes"].items() if one["split"] == "train"}
+    subjects, digests = {tuple(key.split("/")[:2]) for key in trained}, set(trained.values())
+    seen = [one for one in records if one.split != "train"
+            and (tuple(str(one.key).split("/")[:2]) in subjects or one.digest in digests)]  # fmt: skip
+    if seen:
+        names = sorted({f"{one.key.dataset}/{one.key.subject}" for one in seen})
+        raise DataError(
+            f"{layout.best}: was trained on subjects that are {seen[0].split} in the given store "
+            f"({shown_few(names, _SHOWN)}); allowed: subjects that it has not seen, such as those of its own store and "
+            "its own splits"
         )
 
 

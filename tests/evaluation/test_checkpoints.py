@@ -268,3 +268,42 @@ def test_a_test_set_that_folds_share_is_evaluated_with_any(finished, toy):
     in_folds(toy.store)
     outcome = evaluate_checkpoint(CheckpointRequest(finished.layout.best, fold=1))
     assert dices(outcome.folder) == dices(finished.evaluation.folder)
+
+
+def moved(store: Path, **splits: str) -> None:
+    """Gives subjects of the toy's store another split, as a changed split.file does."""
+    path = store / "store.json"
+    content = read_json(path)
+    content.pop("content_sha256", None)
+    for entry in content["volumes"]:
+        entry["split"] = splits.get(entry["subject"], entry["split"])
+    write_sealed_json(path, content)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize("given", [True, False])
+def test_a_run_is_not_evaluated_on_subjects_that_it_was_trained_on_and_that_were_moved(finished, toy, split, given):
+    store = toy.store
+    if given:  # another store of the same dataset, whose splits are others
+        store = Path(shutil.copytree(toy.store, toy.folder / "data" / "again"))
+    moved(store, b=split)
+    before = toy.files()
+    request = CheckpointRequest(finished.layout.best, (store,) if given else (), overrides=(f"eval.split={split}",))
+    with pytest.raises(DataError, match=rf"was trained on subjects that are {split} in the given store \(toy/b\)"):
+        evaluate_checkpoint(request)
+    assert toy.files() == before
+
+
+def test_the_same_images_under_other_names_are_known_by_their_content(finished, toy):
+    store = Path(shutil.copytree(toy.store, toy.folder / "data" / "renamed"))
+    moved(store, b="test")
+    content = read_json(store / "store.json")
+    content.pop("content_sha256", None)
+    write_sealed_json(store / "store.json", content | {"dataset": "other"})
+    with pytest.raises(DataError, match=r"was trained on subjects that are test .*other/b"):
+        evaluate_checkpoint(CheckpointRequest(finished.layout.best, (store,)))
+
+
+def test_subjects_of_the_training_are_evaluated_as_such(finished, toy):
+    outcome = evaluate_checkpoint(CheckpointRequest(finished.layout.best, overrides=("eval.split=train", *QUICK)))
+    assert "b" in {row["subject"] for row in volume_rows(outcome.folder)}

@@ -54,3 +54,15 @@ def a_segment_in_a_layer_that_is_not_there(raw: Raw) -> str:
     _segments(raw, ("cartilage", "bone"))
     _prepared(raw)
     return shown
+
+
+@remedy("save the segmentation again", of="no segment has this value there")
+def a_value_of_no_segment(raw: Raw) -> str:
+    labels = "labels: {1: {name: cartilage}, 2: {name: bone}}"
+    raw.settings(MASKS, SEGMENTS)
+    raw.yaml.write_text(raw.yaml.read_text().replace("labels: {1: {name: cartilage}}", labels))
+    _segments(raw, ("cartilage", "bone"), (0, 0))
+    shown = _refused(raw, 2)
+    _segments(raw, ("cartilage", "bone"))
+    _prepared(raw)
+    return shown

@@ -1,6 +1,5 @@
 """Reading DICOM segmentations (SEG): binary, fractional and label-map frames, placed by their positions and UIDs."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +28,8 @@ _KINDS: Mapping[str, DicomKind] = {_SEGMENTATION: "segmentation", _LABEL_MAP: "s
 _MOST_SEGMENTS = 65535
 # Slices that lie less than this fraction of their distance beside an even grid lie on it.
 _EVEN = 0.01
+# Slices that lie more than this multiple of their thickness apart: one without a frame may lie between them.
+_LEFT_OUT = 1.9
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,11 @@ def read_dicom_segmentation(path: Path, image: Volume | None, reading: Reading) 
 
 def _frames(path: Path, header: pydicom.Dataset, groups: _Groups) -> Iterator[_Frame]:
     count = required_whole(path, header, "NumberOfFrames")
+    if text(header, "DimensionOrganizationType").startswith("TILED"):
+        raise DataError(
+            "its frames are tiles of one large picture (DimensionOrganizationType TILED), as in microscopy; allowed: a "
+            "frame per slice; export it again"
+        )
     if len(header.get("PerFrameFunctionalGroupsSequence") or ()) != count:
         raise DataError(f"declares {count} frames, but describes another number of them; export it again")
     label_map = _is_label_map(header)
@@ -230,21 +236,42 @@ def _step(
 ) -> float:
     """Distance between slices in mm.
 
-    That of the image along the normal, if all frames lie at multiples of it: frames are left out where nothing is
-    drawn. Else that of the nearest frames, and of a single frame what the header says.
+    That of the image along the normal, else SpacingBetweenSlices, if all frames lie at multiples of it: frames are left
+    out where nothing is drawn. Else that of the nearest frames, and of a single frame what the header says.
+
+    Raises:
+        DataError: it is not known.
     """
     places = np.unique(np.round(along_mm - along_mm.min(), 3))
     of_image = None if image is None else _distance_along(image.geometry, normal)
-    if of_image is not None and np.abs(places / of_image - np.rint(places / of_image)).max() <= PLACED_TOLERANCE_VOXELS:
-        return of_image
-    if len(places) > 1:
-        return float(places.max() / np.rint(places.max() / np.diff(places).min()))
+    between, thickness = (_measure(groups, name) for name in ("SpacingBetweenSlices", "SliceThickness"))
+    for known in (of_image, between):
+        if known is not None and _multiples(places, known):
+            return known
+    if len(places) == 1 and thickness is not None:
+        return thickness
+    if len(places) == 1:
+        raise DataError("has one slice, and neither SpacingBetweenSlices nor SliceThickness: its depth is unknown")
+    nearest = float(np.diff(places).min())
+    if between is None and thickness is not None and nearest > thickness * _LEFT_OUT:
+        raise DataError(
+            f"its frames are {nearest:.4g} mm apart and slices of {thickness:.4g} mm, without SpacingBetweenSlices: "
+            "whether slices without a frame lie between them is not known; export it as NIfTI on the grid of its image"
+        )
+    return float(places.max() / np.rint(places.max() / nearest))
+
+
+def _multiples(places_mm: npt.NDArray[np.float64], step_mm: float) -> bool:
+    """Whether the last place is a whole number of steps, and all others are near one."""
+    steps = places_mm / step_mm
+    return bool(np.abs(steps - np.rint(steps)).max() <= PLACED_TOLERANCE_VOXELS)
+
+
+def _measure(groups: _Groups, attribute: str) -> float | None:
+    """A length above 0 of the first frame; None where the file does not give it."""
     measures = groups.of(0, _MEASURES)
-    for attribute in ("SpacingBetweenSlices", "SliceThickness"):
-        found = None if measures is None else numbers(measures, attribute)
-        if found is not None and found[0] > 0:
-            return found[0]
-    raise DataError("has one slice, and neither SpacingBetweenSlices nor SliceThickness: its depth is unknown")
+    found = None if measures is None else numbers(measures, attribute)
+    return float(found[0]) if found is not None and found[0] > 0 else None
 
 
 def _distance_along(geometry: Geometry, normal: npt.NDArray[np.float64]) -> float | None:
@@ -263,14 +290,6 @@ def slices_of_image(image: Volume | None) -> tuple[DicomImage, ...]:
     with suppress(DataError):
         return read_slices(path, image.reading) if path.is_dir() or is_dicom(path) else ()
     return ()
-
-
-def slices_by_file(series: Sequence[DicomImage]) -> dict[str, int]:
-    """Name of a file without its ending -> its slice; none of names that several files have, in several folders."""
-    if any(one.part is not None for one in series):
-        return {}
-    counts = Counter(one.path.stem for one in series)
-    return {one.path.stem: index for index, one in enumerate(series) if counts[one.path.stem] == 1}
 
 
 def refuse_other_frame_of_reference(uid: str, of_image: Sequence[DicomImage]) -> None:

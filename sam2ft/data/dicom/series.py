@@ -3,6 +3,7 @@
 Only the header attributes of the allow-list below are kept: numbers that describe the grid and the sequence.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -238,3 +239,11 @@ def _hashed(uid: str) -> str | None:
 def _subject_fields(header: pydicom.Dataset, keep: Sequence[str]) -> dict[str, Any]:
     wanted: Mapping[str, str] = {a: name for a, name in SUBJECT_FIELDS_TO_KEEP.items() if a in keep}
     return {name: found for attribute, name in wanted.items() if (found := text(header, attribute))}
+
+
+def slices_by_file(series: Sequence[DicomImage]) -> dict[str, int]:
+    """Name of a file without its ending -> its slice; none of names that several files have, in several folders."""
+    if any(one.part is not None for one in series):
+        return {}
+    counts = Counter(one.path.stem for one in series)
+    return {one.path.stem: index for index, one in enumerate(series) if counts[one.path.stem] == 1}

@@ -72,6 +72,12 @@ class NnunetExport:
         """Whether nnU-Net can train on every fold: it needs cases in train and in val."""
         return all(fold["train"] and fold["val"] for fold in self.folds)
 
+    @property
+    def _all_folds(self) -> bool:
+        """Whether there are several folds, and every training case has a place in each of them."""
+        training = {case.name for case in self.cases if case.part == _TRAINING}
+        return len(self.folds) > 1 and all(training == {*fold["train"], *fold["val"]} for fold in self.folds)
+
     @cached_property
     def content(self) -> str:
         """Digest of everything that decides the files."""
@@ -116,7 +122,7 @@ class NnunetExport:
         about = {"name": self.store.name, "anatomy": self.store.anatomy, "modality": self.store.given_modality}
         values = {
             "dataset": {key: text for key, text in about.items() if text},
-            "sources": {"layout": {"nnunet": str(folder), "fold": 0}},
+            "sources": {"layout": {"nnunet": str(folder), "fold": "all" if self._all_folds else 0}},
             **({"slice_axis": str(axes.pop())} if len(axes) == 1 else {}),
             "intensity": {"window": [0, IMAGE_LEVELS]},
             # Ids of the store that the exported masks do not have: a dataset file says of each what it means.

@@ -1,6 +1,7 @@
 """Masks and maps beside the grid of their image: what `grid:` of a dataset file does to them, and which policy fits."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -28,6 +29,8 @@ LEAST_INSIDE = 0.5
 _MOST_SNAP_VOXELS = 0.5
 # Lengths that a user writes as they were shown are not smaller than themselves.
 _ROUNDING = 2e-4
+# A label whose size changes by a smaller part of it stays as it was.
+_LEAST_CHANGE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,9 @@ def _written(policy: GridPolicy) -> str:
 
 def _noted(volume: Volume, place: Place, array: npt.NDArray[Any], note: str, facts: Mapping[str, Any]) -> Volume:
     grid = {"policy": dict(place.policy) if isinstance(place.policy, SnappedGrid) else place.policy, **facts}
+    if sizes := _other_sizes(volume, place, array):
+        note += f"; {sizes}"
+        grid["sizes"] = sizes
     return replace(
         volume,
         array_zyx=array,
@@ -98,7 +104,8 @@ def _snapped(volume: Volume, place: Place, most_mm: float) -> Volume:
     most = min(most_mm / edge, _MOST_SNAP_VOXELS) * (1 + _ROUNDING)
     found = on_grid(volume, place.geometry, what=place.what, image=place.image, tolerance_voxels=most)
     shift = _lattice(volume, place)[2]
-    return _noted(found, place, found.array_zyx, f"was shifted by {shift:.3g} mm", {"shift_mm": round(shift, 6)})
+    given = replace(volume, notes=found.notes)
+    return _noted(given, place, found.array_zyx, f"was shifted by {shift:.3g} mm", {"shift_mm": round(shift, 6)})
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,33 @@ class _Cut:
     @property
     def lost_share(self) -> float:
         return self.lost / self.valued if self.valued else 0.0
+
+
+def _other_sizes(volume: Volume, place: Place, array: npt.NDArray[Any]) -> str:
+    """How the sizes of labels differ on the grid of the image, in words; empty for maps, and where none does."""
+    if np.isnan(place.outside):
+        return ""
+    before, after = (
+        {value: count * grid.voxel_volume_mm3 / 1000 for value, count in _counts(one).items()}
+        for one, grid in ((volume.array_zyx, volume.geometry), (array, place.geometry))
+    )
+    changes = {value: after.get(value, 0.0) / ml - 1 for value, ml in before.items()}
+    most = max(changes, key=lambda value: abs(changes[value]), default=0.0)
+    if abs(changes.get(most, 0.0)) < _LEAST_CHANGE:
+        return ""
+    gone = sum(value not in after for value in before)
+    every = f"{sum(before.values()):.4g} mL of labels become {sum(after.values()):.4g} mL"
+    one = f"value {most:g} changes most, from {before[most]:.4g} to {after.get(most, 0.0):.4g} mL"
+    return f"{every}; {one}" + (f"; {gone} values vanish" if gone else "")
+
+
+def _counts(array: npt.NDArray[Any]) -> Mapping[float, int]:
+    """Value above 0 -> its voxels."""
+    found: Counter[float] = Counter()
+    for plane in array:
+        values, counts = np.unique(plane[plane != 0], return_counts=True)
+        found.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    return found
 
 
 def _on_lattice(volume: Volume, place: Place) -> Volume:
@@ -146,6 +180,8 @@ def _cut(volume: Volume, place: Place) -> _Cut:
     inside = array[tuple(slice(a, b) for a, b in zip(low - begin, high - begin, strict=True))]
     cut = np.full(place.geometry.shape_zyx, place.outside, dtype=array.dtype)
     cut[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = inside
+    if not inside.size:
+        _refuse_elsewhere(0.0, place)
     valued = _num_valued(array, place)
     return _Cut(
         cut, array.size - inside.size, cut.size - inside.size, valued - _num_valued(inside, place), valued, shift
@@ -177,6 +213,7 @@ def _nearest(volume: Volume, place: Place) -> Volume:
     refuse_unoriented_resampling(volume, place.geometry, what=place.what)
     inside = share_inside(volume, place.geometry, place.outside)
     _refuse_elsewhere(inside, place)
+    _refuse_apart(volume, place)
     note = f"was resampled to the nearest voxel of the image; {inside:.2%} of its voxels with a value lie inside of it"
     moved = resampled_nearest(volume, place.geometry, place.outside)
     return _noted(volume, place, moved, note, {"share_inside": round(inside, 6)})
@@ -189,6 +226,13 @@ def _refuse_elsewhere(inside: float, place: Place) -> None:
             f"only {inside:.0%} of the voxels of the {place.what} with a value lie inside of {place.image}; allowed: "
             f"at least {LEAST_INSIDE:.0%}; it is that of another image, or its affine is wrong"
         )
+
+
+def _refuse_apart(volume: Volume, place: Place) -> None:
+    """Refuse a volume without a value that has no voxel in the image: it is that of another one."""
+    if not _num_valued(volume.array_zyx, place):
+        whole = replace(volume, array_zyx=np.ones(volume.array_zyx.shape, np.uint8))
+        _refuse_elsewhere(1.0 if share_inside(whole, place.geometry) else 0.0, place)
 
 
 def _trusted(volume: Volume, place: Place) -> Volume:
@@ -283,9 +327,9 @@ def _rounded_up(length_mm: float) -> float:
 
 def _what_changes(volume: Volume, place: Place) -> str:
     if place.policy == "nearest":
-        inside = share_inside(volume, place.geometry, place.outside)
-        _refuse_elsewhere(inside, place)
-        return f"grid: nearest (resampled; {1 - inside:.2%} of its voxels with a value lost)"
+        facts = _nearest(volume, place).facts["grid"]
+        sizes = f"; {facts['sizes']}" if "sizes" in facts else ""
+        return f"grid: nearest (resampled; {1 - facts['share_inside']:.2%} of its voxels with a value lost{sizes})"
     cut = _cut(volume, place)
     _refuse_elsewhere(1 - cut.lost_share, place)
     return (

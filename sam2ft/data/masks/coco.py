@@ -1,9 +1,10 @@
-"""Masks as COCO annotations: polygons and uncompressed run lengths of the slices of an image."""
+"""Masks as COCO annotations: polygons and run lengths of the slices of an image."""
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2ft.core.errors import DataError, listed, naming
-from sam2ft.data.dicom.read_segmentation import slices_by_file, slices_of_image
+from sam2ft.data.dicom.read_segmentation import slices_of_image
+from sam2ft.data.dicom.series import slices_by_file
 from sam2ft.data.images.grids import Segment, Volume
 from sam2ft.data.masks.layers import Layer
 from sam2ft.data.masks.polygons import filled_polygon
 
 # COCO counts from the corner of the first pixel, whose centre is therefore (0.5, 0.5).
 _CENTRE = 0.5
+# Outlines that programs draw along the border of a picture reach some tenths of a pixel beyond it.
+_BEYOND = 1.0
+_FIRST_CHARACTER, _MOST_BITS = 48, 60
 _MOST_SHOWN = 3
 _NUMBER = re.compile(r"\d+")
 
@@ -30,7 +35,7 @@ def read_polygons(path: Path, image: Volume) -> tuple[tuple[Layer, ...], tuple[s
     the one whose file has its name (DICOM series), else the last number in its file_name, from 0 or 1 on for all.
 
     Raises:
-        DataError: naming the file and the annotation; for compressed run lengths, other sizes and unknown slices.
+        DataError: naming the file and the annotation; for polygons outside of a slice, other sizes and unknown slices.
     """
     with naming(path):
         found = _annotations(path, image, apart=False)
@@ -80,12 +85,43 @@ def _annotations(path: Path, image: Volume, *, apart: bool) -> Annotations:
         of_image = _whole(annotation, "image_id", where)
         if of_image not in slices:
             raise DataError(f"{where}: image_id {of_image} is in no entry of images")
+        if apart and annotation.get("iscrowd"):
+            raise DataError(
+                f"{where}: is a crowd (iscrowd), which is no single instance; allowed with instances: {{source: "
+                "as_given}: an annotation for each instance"
+            )
         instance = annotation.get("track_id", f"annotation {number}") if apart else 0
         if not isinstance(instance, int | str) or isinstance(instance, bool):
             raise DataError(f"{where}: track_id is no whole number and no text")
         parts.setdefault((category, instance), []).append((number, slices[of_image], annotation))
     segments = tuple(Segment(category, names[category]) for category, _ in parts)
-    return Annotations(segments, tuple(map(tuple, parts.values())), image.geometry.shape_zyx, notes)
+    shape = image.geometry.shape_zyx
+    notes = (*notes, *_lost(content["annotations"], shape[1:]))
+    return Annotations(segments, tuple(map(tuple, parts.values())), shape, notes)
+
+
+def _lost(annotations: Sequence[Mapping[str, Any]], shape: tuple[int, ...]) -> Iterator[str]:
+    """Notes on what polygons hold and the mask does not; DataError when one lies outside of its picture."""
+    from skimage.measure import points_in_poly
+
+    beyond = nested = 0
+    for number, annotation in enumerate(annotations):
+        where = f"annotations[{number}]"
+        every = _polygons(annotation, where) if isinstance(annotation.get("segmentation"), list) else []
+        for y_x in every:
+            low, high = y_x.min(axis=0), y_x.max(axis=0)
+            if (high < -_CENTRE).any() or (low > np.array(shape) - _CENTRE).any():
+                raise DataError(f"{where}: a polygon lies outside of the {shape[0]} x {shape[1]} pixels of its slice")
+            beyond += bool((low < -_CENTRE - _BEYOND).any() or (high > np.array(shape) - _CENTRE + _BEYOND).any())
+        for inner, outer in permutations(every, 2):
+            nested += bool(points_in_poly(inner, outer).all())
+    if beyond:
+        yield f"{beyond} polygons reach over a pixel beyond their slice; what lies outside is left out"
+    if nested:
+        yield (
+            f"{nested} polygons lie in another one of their annotation; COCO's polygons have no holes, so they are "
+            "filled (holes are written as run lengths)"
+        )
 
 
 def _content(path: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
@@ -167,9 +203,18 @@ def _drawn(annotation: Mapping[str, Any], where: str, shape: tuple[int, ...]) ->
     shapes = annotation.get("segmentation")
     if isinstance(shapes, dict):
         return _run_lengths(shapes, where, shape)
+    drawn = np.zeros(shape, dtype=bool)
+    for y_x in _polygons(annotation, where):
+        drawn |= filled_polygon(y_x, shape).whole
+    return drawn
+
+
+def _polygons(annotation: Mapping[str, Any], where: str) -> list[npt.NDArray[np.float64]]:
+    """The polygons of an annotation: (n, 2) of y and x, in indices of pixels."""
+    shapes = annotation.get("segmentation")
     if not isinstance(shapes, list) or not shapes:
         raise DataError(f"{where}: segmentation is no polygon (a list of lists of numbers)")
-    drawn = np.zeros(shape, dtype=bool)
+    found = []
     for one in shapes:
         try:
             flat = np.array(one, dtype=np.float64)
@@ -178,18 +223,15 @@ def _drawn(annotation: Mapping[str, Any], where: str, shape: tuple[int, ...]) ->
         if flat.ndim != 1 or len(flat) < 6 or len(flat) % 2 or not np.isfinite(flat).all():
             raise DataError(f"{where}: a polygon is a list of x and y of three or more points")
         x_y = flat.reshape(-1, 2) - _CENTRE
-        drawn |= filled_polygon(np.round(x_y[:, ::-1], 6), shape).whole
-    return drawn
+        found.append(np.round(x_y[:, ::-1], 6))
+    return found
 
 
 def _run_lengths(shapes: Mapping[str, Any], where: str, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     """Run lengths down the columns, the first of background."""
     counts = shapes.get("counts")
     if isinstance(counts, str):
-        raise DataError(
-            f"{where}: compressed run lengths are not read; allowed: polygons, or counts as a list of whole numbers "
-            "(in Python with pycocotools: decode the mask and write it as PNG)"
-        )
+        counts = _decompressed(counts)
     if (
         shapes.get("size") != list(shape)
         or not isinstance(counts, list)
@@ -199,3 +241,26 @@ def _run_lengths(shapes: Mapping[str, Any], where: str, shape: tuple[int, ...]) 
         raise DataError(f"{where}: run lengths do not cover the {shape[0]} x {shape[1]} pixels of a slice")
     values = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     return values.reshape(shape, order="F")
+
+
+def _decompressed(text: str) -> list[int] | None:
+    """Run lengths from COCO's text of them (rleFrString of cocoapi); None: it is no such text.
+
+    A number is written from its lowest 5 bits on, each in a character from 48 on whose bit 32 says that more follow and
+    whose bit 16, in the last one, is its sign. From the fourth number on it is the difference to the one before the
+    last.
+    """
+    found: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - _FIRST_CHARACTER
+        if not 0 <= bits < 1 << 6 or shift > _MOST_BITS:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        value -= (1 << shift) if bits & 16 else 0
+        found.append(value + (found[-2] if len(found) > 2 else 0))
+        value = shift = 0
+    return None if shift else found

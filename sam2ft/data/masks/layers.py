@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sam2ft.core.errors import DataError, listed
 from sam2ft.core.labels import LabelTable
 from sam2ft.data.images.grids import Segment
-from sam2ft.data.prepare.relabel import MOST, changes_by_names, plain_name
+from sam2ft.data.prepare.relabel import MOST, WHOLE_TOLERANCE, changes_by_names, plain_name
 
 Overlaps = Literal["refuse", "first", "last"]
 _MOST_SHOWN = 5
@@ -233,7 +233,7 @@ def binary(array: npt.NDArray[Any], what: str) -> npt.NDArray[np.bool_]:
     Raises:
         DataError: it holds other values than 0 and one whole number.
     """
-    values = np.unique(array)
+    values = distinct(array)
     above = values[values != 0]
     if len(above) > 1 or not np.isfinite(values).all() or (above < 0).any() or (above % 1 != 0).any():
         shown = listed([f"{value:g}" for value in above], _MOST_SHOWN)
@@ -241,5 +241,20 @@ def binary(array: npt.NDArray[Any], what: str) -> npt.NDArray[np.bool_]:
             f"{what} holds the values {shown}; a mask of one label holds 0 and one other value: write it so, or give "
             "one file for all labels (sources.masks: PATTERN)"
         )
-    found: npt.NDArray[np.bool_] = array != 0
+    return above_zero(array)
+
+
+def distinct(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The values of an array, sorted; floats within 1e-3 of whole numbers are these, as in masks of integers."""
+    values: npt.NDArray[Any] = np.unique(array)
+    if values.dtype.kind != "f":
+        return values
+    whole = np.rint(values)
+    with np.errstate(invalid="ignore"):
+        return np.unique(np.where(np.abs(values - whole) <= WHOLE_TOLERANCE, whole, values))
+
+
+def above_zero(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Where a mask of 0 and one whole number is not 0, whatever the noise of floats."""
+    found: npt.NDArray[np.bool_] = array > WHOLE_TOLERANCE if array.dtype.kind == "f" else array != 0
     return found

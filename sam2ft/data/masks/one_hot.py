@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from sam2ft.core.errors import DataError, listed
 from sam2ft.data.images.grids import Segment
-from sam2ft.data.masks.layers import Composed, Layer, Meaning, Overlaps, composed
+from sam2ft.data.masks.layers import Composed, Layer, Meaning, Overlaps, above_zero, composed, distinct
 
 _HELD = (1, 255)
 _MOST_SHOWN = 5
@@ -41,12 +41,11 @@ def of_channels(channels: Iterable[npt.NDArray[Any]], meaning: Meaning, overlaps
 
 
 def _held(channel: npt.NDArray[Any], index: int) -> npt.NDArray[np.bool_]:
-    values = np.unique(channel)
+    values = distinct(channel)
     if len(values) > 2 or not {*values.tolist()} <= {0, values.max()} or (values.max() and values.max() not in _HELD):
         shown = listed([f"{value:g}" for value in values], _MOST_SHOWN)
         raise DataError(
             f"channel {index} (from 0) holds the values {shown}; allowed: 0 and 1 in every channel (one-hot); write "
             "probabilities or integers as a mask with one integer per voxel, or choose one volume with mask_channel"
         )
-    found: npt.NDArray[np.bool_] = channel != 0
-    return found
+    return above_zero(channel)

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from sam2ft.core.errors import DataError, listed, naming
 from sam2ft.data.dicom.header import number
-from sam2ft.data.dicom.read_segmentation import slices_by_file, slices_of_image
+from sam2ft.data.dicom.read_segmentation import slices_of_image
+from sam2ft.data.dicom.series import slices_by_file
 from sam2ft.data.formats.picture_stack import is_stack, stack_files
 from sam2ft.data.formats.png_file import png_header, read_png
 from sam2ft.data.images.grids import Volume

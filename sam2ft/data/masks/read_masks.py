@@ -1,6 +1,6 @@
 """Reading a mask of any kind: what a file or folder holds, and its label map on the grid of the image."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sam2ft.config.schema.dataset import AS_IS, Reading
-from sam2ft.core.errors import DataError, naming
+from sam2ft.core.errors import DataError, listed, naming
 from sam2ft.core.labels import Label, LabelTable
 from sam2ft.core.quiet import quiet_readers
 from sam2ft.data.dicom.file import is_dicom
@@ -18,7 +18,7 @@ from sam2ft.data.dicom.read_segmentation import dicom_kind, read_dicom_segmentat
 from sam2ft.data.formats.nrrd_file import num_layers, read_layers
 from sam2ft.data.formats.readers import READERS, Reader, reader_of
 from sam2ft.data.images.grid_policy import Place, placed_by_policy
-from sam2ft.data.images.grids import Segment, Volume
+from sam2ft.data.images.grids import FileImage, Segment, Volume
 from sam2ft.data.images.volumes import cut_file, read_volume
 from sam2ft.data.masks.coco import polygons_apart, read_polygons
 from sam2ft.data.masks.layers import ANY, Layer, Meaning, binary, composed, composed_instances, stacked
@@ -71,6 +71,7 @@ class MaskReader:
         layers = [
             Layer(segment, np.asarray(images[segment.layer].array == segment.value)) for segment in images[0].segments
         ]
+        _refuse_nameless(images)
         made = composed(layers, images[0].array.shape, self.meaning, self.reading.overlaps)
         notes = (*images[0].notes, *made.notes)
         whole = replace(images[0], array=made.array, segments=made.segments, notes=notes)
@@ -125,6 +126,18 @@ class MaskReader:
         return self.image
 
 
+def _refuse_nameless(images: Sequence[FileImage]) -> None:
+    """Refuse layers with values of no segment: nothing would read them."""
+    for number, image in enumerate(images):
+        values = {segment.value for segment in image.segments if segment.layer == number}
+        if unknown := sorted({*np.unique(image.array).tolist()} - values - {0}):
+            shown, count = listed([f"{value:g}" for value in unknown], 5), int(np.isin(image.array, unknown).sum())
+            raise DataError(
+                f"layer {number} (from 0) holds {shown} in {count} voxels, and no segment has this value there; save "
+                "the segmentation again"
+            )
+
+
 def _like(image: Volume) -> Volume:
     """A volume on the grid of an image, cut as it is."""
     return Volume(np.zeros((0, 0, 0), np.uint16), image.geometry, file_axis=image.file_axis)
@@ -162,6 +175,7 @@ def read_masks_of_labels(paths: Mapping[str, Path], image: Volume, reading: Read
     Raises:
         DataError: naming the file; when it cannot be read, holds several values, or overlaps with another one.
     """
+    _refuse_one_file(paths)
     notes: dict[str, None] = {}
     facts: dict[str, Any] = {}
 
@@ -179,6 +193,17 @@ def read_masks_of_labels(paths: Mapping[str, Path], image: Volume, reading: Read
     array, clashes = stacked(layers(), image.geometry.shape_zyx, same, reading.overlaps)
     grid = {"grid": facts} if facts else {}
     return Volume(array, image.geometry, notes=(*notes, *clashes), facts=grid, file_axis=image.file_axis)
+
+
+def _refuse_one_file(paths: Mapping[str, Path]) -> None:
+    first: dict[Path, str] = {}
+    for name, path in paths.items():
+        other = first.setdefault(path.resolve(), name)
+        if other != name:
+            raise DataError(
+                f"{path}: is the mask of {other} and of {name}; allowed: a file for each label, or one file of all of "
+                "them (sources.masks: PATTERN)"
+            )
 
 
 def label_of_key(key: str, labels: LabelTable) -> Label:

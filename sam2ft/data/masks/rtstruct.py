@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 
-from sam2ft.core.errors import DataError, naming
+from sam2ft.core.errors import DataError, listed, naming
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.file import DicomImage, read_complete
 from sam2ft.data.dicom.header import guarded, numbers, raw_value, text
@@ -18,6 +18,9 @@ from sam2ft.data.images.grids import LPS_TO_RAS, PLACED_TOLERANCE_VOXELS, Segmen
 from sam2ft.data.masks.layers import Layer
 from sam2ft.data.masks.polygons import combined, filled_polygon
 
+# Millimetres are written with few digits: a contour through the centres of voxels, as programs trace masks, stays one.
+_ON_CENTRE_VOXELS = 0.02
+_MOST_SHOWN = 5
 _AREAS = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 
@@ -43,7 +46,7 @@ def read_structures(path: Path, image: Volume) -> StructureLayers:
         header = read_complete(path)
         regions = {_number(item, "ROINumber"): item for item in header.get("StructureSetROISequence") or ()}
         of_image = slices_of_image(image)
-        layers, skipped = [], []
+        layers, skipped, every = [], [], []
         drawn = header.get("ROIContourSequence") or ()
         if not drawn:
             raise DataError(f"names {len(regions)} regions and holds no contours (ROIContourSequence); export it again")
@@ -55,6 +58,7 @@ def read_structures(path: Path, image: Volume) -> StructureLayers:
             name = text(region, "ROIName")
             refuse_other_frame_of_reference(text(region, "ReferencedFrameOfReferenceUID"), of_image)
             areas = list(_areas(item, name, image, of_image))
+            every += areas
             if areas:
                 mask = _filled(areas, name, image.geometry.shape_zyx)
                 layers.append(Layer(Segment(number, name), mask))
@@ -62,7 +66,8 @@ def read_structures(path: Path, image: Volume) -> StructureLayers:
                 skipped.append(name)
         count = len(skipped) + len(regions.keys() - {_number(item, "ReferencedROINumber") for item in drawn})
         notes = (f"{count} regions without a closed contour (points) are left out",) if count else ()
-        return StructureLayers(tuple(layers), notes)
+        without = [layer.segment.name for layer in layers if not layer.mask.any()]
+        return StructureLayers(tuple(layers), (*notes, *_lost(every, without)))
 
 
 def _number(item: pydicom.Dataset, attribute: str) -> int:
@@ -82,6 +87,16 @@ class _Area:
     points: npt.NDArray[np.float64]
     """(n, 2), indices along the other two axes, in the order xyz."""
     by_xor: bool
+    beyond_mm: float = 0.0
+    """How far it reaches beyond the image."""
+
+
+def _lost(areas: Sequence[_Area], without: Sequence[str]) -> Iterator[str]:
+    """Notes on what contours hold and the mask does not."""
+    if cut := [area.beyond_mm for area in areas if area.beyond_mm]:
+        yield f"{len(cut)} contours reach up to {max(cut):.3g} mm beyond the image; what lies outside is left out"
+    if without:
+        yield f"no centre of a voxel lies in the contours of {listed(without, _MOST_SHOWN)}: it has no voxels"
 
 
 def _areas(item: pydicom.Dataset, name: str, image: Volume, of_image: Sequence[DicomImage]) -> Iterator[_Area]:
@@ -95,8 +110,14 @@ def _areas(item: pydicom.Dataset, name: str, image: Volume, of_image: Sequence[D
             raise DataError(f"{where} is no closed area ({kind or 'no ContourGeometricType'}); allowed: CLOSED_PLANAR")
         places = _points(contour, where)
         voxels = (inverse[:3, :3] @ places.T + inverse[:3, 3:]).T
-        rounded = np.round(_on_given_slices(voxels, image, of_image), 6).astype(np.float64)
-        yield _area(rounded, where, image.geometry, by_xor=kind == _AREAS[1])
+        places = _on_centres(_on_given_slices(voxels, image, of_image))
+        yield _area(places, where, image.geometry, by_xor=kind == _AREAS[1])
+
+
+def _on_centres(voxels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Voxel indices, those very near to whole ones as these."""
+    whole = np.rint(voxels)
+    return np.where(np.abs(voxels - whole) <= _ON_CENTRE_VOXELS, whole, np.round(voxels, 6))
 
 
 def _on_given_slices(
@@ -151,7 +172,14 @@ def _area(voxels: npt.NDArray[np.float64], where: str, geometry: Geometry, *, by
     if not 0 <= round(place) < size[axis]:
         raise DataError(f"{where} lies outside of the slices of the image; it is that of another series")
     others = [other for other in range(3) if other != axis]
-    return _Area(axis, round(place), voxels[:, others], by_xor)
+    points, sides = voxels[:, others], np.array([size[other] for other in others])
+    # A grid reaches half a voxel beyond the centres of its outermost voxels.
+    if (points.max(axis=0) < -0.5).any() or (points.min(axis=0) > sides - 0.5).any():
+        raise DataError(f"{where} lies outside of the image; it is that of another series")
+    beyond = np.maximum(-0.5 - points.min(axis=0), points.max(axis=0) - (sides - 0.5))
+    edges = np.array(geometry.spacing_zyx_mm[::-1])[others]
+    cut = float((beyond * edges)[beyond > PLACED_TOLERANCE_VOXELS].max(initial=0.0))
+    return _Area(axis, round(place), points, by_xor, cut)
 
 
 def _filled(areas: Sequence[_Area], name: str, shape_zyx: tuple[int, int, int]) -> npt.NDArray[np.bool_]:

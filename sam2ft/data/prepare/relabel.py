@@ -132,7 +132,8 @@ def changes_by_names(
 
     A segment is a label when its name or ID is the name of the label, whatever the case, spaces and underscores. When
     every segment is a label, the names decide. When none is, the values decide as in a mask without names. When some
-    are, name and value must say the same, and the value of the others must be background or listed in a merge.
+    are, or a value has no segment, name and value must say the same, and the value of the others must be background or
+    listed in a merge.
 
     Args:
         changes: value in the file -> label id as the dataset file gives it.
@@ -142,11 +143,8 @@ def changes_by_names(
         DataError: names and values contradict each other; the message gives both.
     """
     used = [segment for segment in segments if segment.value in present]
-    label_of = {plain_name(label.name): label.id for label in labels}
-    named = {
-        segment: label_of.get(plain_name(segment.name), label_of.get(plain_name(segment.identity), 0))
-        for segment in used
-    }
+    named = _named(used, labels)
+    nameless = present - {segment.value for segment in used} - {0}
     if not any(named.values()):
         names = ", ".join(f"{segment.value} {segment.name}" for segment in used)
         note = f"no segment of the mask has the name of a label ({names}); their values decide"
@@ -154,7 +152,7 @@ def changes_by_names(
     problems = []
     for segment, label in named.items():
         given = changes.get(segment.value)
-        if all(named.values()):
+        if all(named.values()) and not nameless:
             same_value = {found for other, found in named.items() if other.value == segment.value}
             wrong = len(same_value) > 1
         elif label:
@@ -165,8 +163,10 @@ def changes_by_names(
             of_table = "no label" if not given else f"{given} {labels[given].name}"
             problems.append(f"value {segment.value} is named {segment.name!r}, but {of_table} in the label table")
     if problems:
+        without = f", and the values {listed(sorted(map(str, nameless)), 5)} have no segment" if nameless else ""
         raise DataError(
-            f"{listed(problems, 5)}; give the labels of the dataset file the names of the segments, or rename these"
+            f"{listed(problems, 5)}{without}; give the labels of the dataset file the names of the segments, or rename "
+            "these"
         )
     by_name = {segment.value: label for segment, label in named.items() if label}
     moved = [
@@ -174,6 +174,15 @@ def changes_by_names(
     ]
     notes = (f"labels follow the names of the segments: {', '.join(moved)}",) if moved else ()
     return {**changes, **by_name}, notes
+
+
+def _named(segments: Sequence[Segment], labels: LabelTable) -> dict[Segment, int]:
+    """Segment -> the label with its name or its ID; 0: none."""
+    label_of = {plain_name(label.name): label.id for label in labels}
+    return {
+        segment: label_of.get(plain_name(segment.name), label_of.get(plain_name(segment.identity), 0))
+        for segment in segments
+    }
 
 
 def plain_name(name: str) -> str:

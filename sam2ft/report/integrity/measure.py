@@ -77,6 +77,7 @@ def measured_volume(store: Store) -> MeasuredVolume:
         DataError: an array is lost or damaged.
     """
     (record,) = store.volumes
+    store.verify([record])
     image_zyx, mask_zyx, given = (
         store.image(record.key),
         store.mask(record.key),

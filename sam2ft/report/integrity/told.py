@@ -23,7 +23,7 @@ def page_of_store(store: Path) -> Path:
 
 
 def written_report(store: Path, refused: Refused | None, workers: int, show: Show) -> str:
-    """Write report.html of `store`; returns a line about it.
+    """Write report.html of `store`; returns a line about it. Without a preparation before, every array is verified.
 
     Raises:
         DataError: there is no store, or it is damaged.
@@ -31,7 +31,7 @@ def written_report(store: Path, refused: Refused | None, workers: int, show: Sho
     """
     from sam2ft.report.integrity.write import write_integrity_report
 
-    findings = write_integrity_report(store, refused, workers, show)
+    findings = write_integrity_report(store, refused, workers, show, verify=refused is None)
     bad, check = (sum(one.level == level for one in findings) for level in ("bad", "check"))
     found = f"{bad} to mend, {check} to look at" if bad or check else "none to look at"
     return f"{page_of_store(store)}: findings: {found}"

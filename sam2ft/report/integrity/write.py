@@ -13,7 +13,7 @@ from sam2ft.core.files import write_text
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.parallel import parallel_map
 from sam2ft.data.store.index import REPORT_PAGE, read_index
-from sam2ft.data.store.store import Store, records_digest
+from sam2ft.data.store.store import Store, VolumeRecord, records_digest
 from sam2ft.report.integrity.cohort import SITES, ReportedStore, ReportedVolume
 from sam2ft.report.integrity.copies import same_images
 from sam2ft.report.integrity.findings import BAD, CHECK, NOTE, StoreFinding, findings_of_volumes
@@ -35,6 +35,8 @@ def write_integrity_report(
     refused: Refusals | None = None,
     workers: int = 1,
     progress: Measuring | None = None,
+    *,
+    verify: bool = False,
 ) -> tuple[StoreFinding, ...]:
     """Write report.html of the store `path`, whole or not at all, and return its findings, the gravest first.
 
@@ -43,6 +45,7 @@ def write_integrity_report(
     Args:
         refused: volumes that this preparation refused, and the reasons; None: those of the last preparation.
         workers: number of processes that measure.
+        verify: compare the arrays of volumes that are not read again with their digests, too.
 
     Raises:
         DataError: there is no store, or its index is damaged.
@@ -55,6 +58,10 @@ def write_integrity_report(
         shown = [(f"{key.subject}/{key.volume}", shown_reason(why, hashed)) for key, why in refused]
         kept = replace(kept, refused=shown)
     measured, problems = _measured(store, kept, workers, progress)
+    if verify:
+        known = {record.digest: _problem(store, record, verify=True) for record in store.volumes}
+        problems |= {digest: problem for digest, problem in known.items() if problem}
+        measured = {digest: one for digest, one in measured.items() if digest not in problems}
     volumes, site = _lines(store, measured, problems)
     reported = ReportedStore(store.name, store.anatomy, store.labels, volumes, site, store.given_modality, kept.refused)
     found = [*findings_of_volumes(reported), *findings_of_labels(reported)]
@@ -106,7 +113,7 @@ def _measured(
             progress(number, len(alone), str(record.key))
     # Kept numbers do not say that the arrays are still there.
     for record in store.volumes:
-        if record.digest not in problems and (problem := _problem(store, record.key)):
+        if record.digest not in problems and (problem := _problem(store, record)):
             problems[record.digest] = problem
     return {digest: one for digest, one in measured.items() if digest not in problems}, problems
 
@@ -119,11 +126,14 @@ def _measure(store: Store) -> MeasuredVolume | str:
         return _without_folder(error)
 
 
-def _problem(store: Store, key: VolumeKey) -> str:
+def _problem(store: Store, record: VolumeRecord, *, verify: bool = False) -> str:
+    """Why the arrays of a volume cannot be used; empty when they can."""
     try:
-        store.image(key)
-        store.mask(key)
-        store.instances(key)
+        store.image(record.key)
+        store.mask(record.key)
+        store.instances(record.key)
+        if verify:
+            store.verify([record])
     except DataError as error:
         return _without_folder(error)
     return ""

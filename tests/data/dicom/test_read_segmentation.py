@@ -165,3 +165,40 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path, series: Path, image: 
         header.save_as(path)
     with pytest.raises(DataError, match=r"seg\.dcm: "):
         read_placed_mask(path, image, meaning=MEANING)
+
+
+@pytest.mark.parametrize("drawn", [(0, 4), (0, 2, 4), (1, 3), (0, 1, 3)])
+def test_without_its_image_slices_without_a_frame_are_not_lost(tmp_path: Path, series: Path, drawn: Any) -> None:
+    """The distance of slices is what the file says, not that of the slices where something is drawn."""
+    pixels = np.zeros(SHAPE, np.uint8)
+    pixels[list(drawn), 2:5, 1:7] = 1
+    path = write_segments(tmp_path / "seg.dcm", headers(series), pixels, "BINARY")
+    alone = MaskReader().read(path)
+    assert alone.geometry.spacing_zyx_mm == pytest.approx(oblique().spacing_zyx_mm)
+    assert np.array_equal(np.flatnonzero(alone.array_zyx.any(axis=(1, 2))), np.array(drawn) - drawn[0])
+
+
+@pytest.mark.parametrize("drawn", [(0, 4), (0, 2, 4), (1, 3)])
+def test_without_any_distance_slices_that_may_be_left_out_are_refused(
+    tmp_path: Path, series: Path, image: Volume, drawn: Any
+) -> None:
+    pixels = np.zeros(SHAPE, np.uint8)
+    pixels[list(drawn), 2:5, 1:7] = 1
+    path = write_segments(tmp_path / "seg.dcm", headers(series), pixels, "BINARY")
+    header = pydicom.dcmread(path)
+    del header.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
+    header.save_as(path)
+    with pytest.raises(DataError, match="whether slices without a frame lie between them is not known"):
+        MaskReader().read(path)
+    assert np.array_equal(read_placed_mask(path, image, meaning=MEANING).array_zyx, pixels)
+
+
+@pytest.mark.parametrize("kind", ["TILED_FULL", "TILED_SPARSE"])
+def test_tiles_of_a_picture_are_no_slices(tmp_path: Path, series: Path, image: Volume, kind: str) -> None:
+    pixels = (label_map() > 0).astype(np.uint8)
+    path = write_segments(tmp_path / "seg.dcm", headers(series), pixels, "BINARY")
+    header = pydicom.dcmread(path)
+    header.DimensionOrganizationType = kind
+    header.save_as(path)
+    with pytest.raises(DataError, match="tiles of one large picture"):
+        read_placed_mask(path, image, meaning=MEANING)

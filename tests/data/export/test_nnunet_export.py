@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sam2ft.data.export.nnunet_export import NnunetExport, nnunet_export
 from sam2ft.data.export.nnunet_folder import write_nnunet
 from sam2ft.data.prepare.prepare import prepare_dataset
 from sam2ft.data.sources.find import find_sources
+from sam2ft.data.store.folds import folds_of
 from sam2ft.data.store.index import index_path, read_index, write_index
 from sam2ft.data.store.store import Store
 from sam2ft.data.store.writer import PreparedVolume, StoreWriter
@@ -212,6 +214,14 @@ def test_every_fold_of_the_store_is_a_fold_of_nnunet(four: Store, tmp_path: Path
         assert {row.key.subject: row.split for row in found} == {**{one: rows[one][fold] for one in rows}, "d": "test"}
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_an_export_with_folds_prepares_to_the_same_folds(four: Store, tmp_path: Path, count: int) -> None:
+    rows = {name: ["val" if fold == number else "train" for fold in range(count)] for number, name in enumerate("abc")}
+    store = with_index(four, folds={**rows, "d": ["test"] * count})
+    _, folder = exported(store, tmp_path / "raw")
+    assert folds_of(prepared_again(folder, tmp_path)) == folds_of(store)
+
+
 def test_who_is_in_test_of_some_folds_is_left_out_of_these(four: Store, tmp_path: Path) -> None:
     rows = {"a": ["train", "test"], "b": ["val", "train"], "c": ["train", "val"], "d": ["test", "train"]}
     export, folder = exported(with_index(four, folds=rows), tmp_path / "raw")
@@ -223,15 +233,16 @@ def test_who_is_in_test_of_some_folds_is_left_out_of_these(four: Store, tmp_path
     assert any("in test of some folds only: a, d" in note for note in export.notes)
 
 
-def partial_store(store: Store) -> Store:
-    volumes = (read_index(store.path) or {})["volumes"]
-    return with_index(
-        store, volumes=[{**one, **({"labelled": [3, 7]} if one["subject"] == "b" else {})} for one in volumes]
-    )
+def partial_store(folder: Path, prepared: Prepared) -> Store:
+    """As `four`, all on one grid; of b the tendon was not drawn."""
+    volumes = [volume_of(prepared, name, oriented(np.eye(3), (4, 6, 5))) for name in SPLITS]
+    mask = np.where(volumes[1].mask_zyx == 300, 0, volumes[1].mask_zyx)
+    volumes[1] = replace(volumes[1], mask_zyx=mask, labelled=(3, 7))
+    return store_of(folder, volumes, SPLITS)
 
 
-def test_partial_labels_are_refused_or_left_out(four: Store, tmp_path: Path) -> None:
-    store = partial_store(four)
+def test_partial_labels_are_refused_or_left_out(tmp_path: Path, prepared: Prepared) -> None:
+    store = partial_store(tmp_path / "store", prepared)
     with pytest.raises(DataError, match=r"not all labels were drawn in toy/b/image; .*--leave-out-partial$"):
         nnunet_export(store, 501)
     export, folder = exported(store, tmp_path / "raw", leave_out_partial=True)

@@ -200,3 +200,75 @@ def test_share_inside_counts_numbers_of_maps_and_labels_of_masks():
     half = grid((4, 6, 2), origin_xyz=(0.0, 0.0, 0.0))
     assert share_inside(Volume(floats, grid()), half) == 1.0
     assert share_inside(Volume(floats, grid()), half, np.nan) == pytest.approx(2 / 5)
+
+
+def blob(shape: tuple[int, int, int]) -> np.ndarray:
+    z, y, x = np.indices(shape)
+    inside = sum(((at - size / 2) / (size / 3)) ** 2 for at, size in zip((z, y, x), shape, strict=True)) < 1
+    return np.where(inside, 1 + (z > shape[0] / 2), 0).astype(np.uint8)
+
+
+def rotated(degrees: float) -> Geometry:
+    angle = np.deg2rad(degrees)
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    return Geometry.from_affine((6, 14, 12), turn @ grid((6, 14, 12)).affine)
+
+
+BESIDE = {
+    "finer": (blob((6, 28, 24)), grid((6, 28, 24), (3.0, 0.25, 0.5), (-0.25, -0.125, 0.0))),
+    "thinner slices": (blob((12, 14, 12)), grid((12, 14, 12), (1.5, 0.5, 1.0), (0.0, 0.0, -0.75))),
+    "turned": (blob((6, 14, 12)), rotated(7)),
+    "stretched": (blob((6, 14, 12)), grid((6, 14, 12), (3.0, 0.51, 1.0))),
+    "cropped": (blob((6, 14, 12))[1:5, 2:12, 2:10], grid((4, 10, 8), origin_xyz=(2.0, 1.0, 3.0))),
+    "padded": (np.pad(blob((6, 14, 12)), 2), grid((10, 18, 16), origin_xyz=(-2.0, -1.0, -6.0))),
+    "shifted": (blob((6, 14, 12)), grid((6, 14, 12), origin_xyz=(0.2, 0.0, 0.0))),
+}
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_every_policy_that_a_refusal_offers_works_and_says_what_becomes_of_the_volumes(kind):
+    array, geometry = BESIDE[kind]
+    image = grid((6, 14, 12))
+    with pytest.raises(DataError) as refused:
+        placed_by_policy(Volume(array, geometry), Place(image))
+    offers = re.findall(r"grid: (\{snap_mm: [0-9.]+\}|lattice|nearest|trust-array)", str(refused.value))
+    assert offers
+    for offer in offers:
+        policy = SnappedGrid(snap_mm=float(offer[10:-1])) if offer.startswith("{") else offer
+        found = placed_by_policy(Volume(array, geometry), Place(image, policy))
+        before, after = (np.bincount(one.ravel(), minlength=3)[1:] for one in (array, found.array_zyx))
+        ml = before * geometry.voxel_volume_mm3 / 1000, after * image.voxel_volume_mm3 / 1000
+        if np.abs(ml[1] / ml[0] - 1).max() < 1e-3:
+            assert "sizes" not in found.facts["grid"]
+            continue
+        said = found.facts["grid"]["sizes"]
+        assert said in found.notes[-1]
+        assert number(said, r"^([0-9.]+) mL of labels") == pytest.approx(ml[0].sum(), rel=1e-3)
+        assert number(said, r"become ([0-9.]+) mL") == pytest.approx(ml[1].sum(), rel=1e-3)
+        worst = int(np.abs(ml[1] / ml[0] - 1).argmax())
+        assert f"value {worst + 1} changes most" in said
+        assert offer != "nearest" or said in str(refused.value)
+
+
+@pytest.mark.parametrize("thick", [2, 3, 4])
+def test_a_label_that_vanishes_between_voxels_is_said(thick):
+    array = np.zeros((6, 14 * thick, 12), np.uint8)
+    array[:, : 5 * thick], array[:, 8 * thick, :] = 1, 9
+    fine = Volume(array, grid(array.shape, (3.0, 0.5 / thick, 1.0), (0.0, -0.5 * (0.5 - 0.5 / thick), 0.0)))
+    found = placed_by_policy(fine, Place(grid((6, 14, 12)), "nearest"))
+    assert set(np.unique(found.array_zyx)) == {0, 1}
+    assert "value 9 changes most" in found.facts["grid"]["sizes"]
+    assert found.facts["grid"]["sizes"].endswith("to 0 mL; 1 values vanish")
+
+
+@pytest.mark.parametrize("policy", ["nearest", "lattice"])
+@pytest.mark.parametrize(("value", "outside"), [(0, 0), (np.nan, np.nan)])
+def test_a_volume_without_a_value_of_another_place_is_refused(policy, value, outside):
+    """Nothing is lost of it, and it is that of another image all the same."""
+    for distance, shape in ((400.0, SHAPE), (-60.0, (4, 9, 5)), (12.0, (2, 2, 2))):
+        far = Volume(np.full(shape, value, np.float32), grid(shape, origin_xyz=(distance, 0.0, 0.0)))
+        with pytest.raises(DataError, match="only 0% of the voxels"):
+            placed_by_policy(far, Place(grid(), policy, outside=outside))
+    near = Volume(np.full((4, 9, 5), value, np.float32), grid((4, 9, 5), origin_xyz=(1.0, 0.5, 0.0)))
+    assert not np.nan_to_num(placed_by_policy(near, Place(grid(), policy, outside=outside)).array_zyx).any()

@@ -100,3 +100,11 @@ def test_a_mask_of_one_label_holds_one_other_value(values):
 def test_other_values_are_refused(values):
     with pytest.raises(DataError, match="a mask of one label holds 0 and one other value"):
         binary(np.resize(np.array(values), 12), "x")
+
+
+@pytest.mark.parametrize("value", [0.9995, 1.0004, 254.9999])
+@pytest.mark.parametrize("noise", [0.0, 1e-7, 9e-4])
+def test_noise_of_floats_is_no_value(value, noise):
+    drawn = np.random.default_rng(3).random((4, 5, 6)) > 0.6
+    shaken = drawn * value + np.random.default_rng(4).uniform(-noise, noise, drawn.shape) * ~drawn
+    assert np.array_equal(binary(shaken.astype(np.float32), "the mask"), drawn)

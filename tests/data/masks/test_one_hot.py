@@ -97,3 +97,11 @@ def test_a_cut_file_is_refused(tmp_path: Path, share: float) -> None:
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(DataError, match=r"hot\.nii"):
         MaskReader(meaning=Meaning(TABLE)).read(path)
+
+
+@pytest.mark.parametrize("value", [0.9995, 1.0004, 254.9999])
+def test_noise_of_floats_is_no_value(value: float) -> None:
+    labels = np.random.default_rng(5).integers(0, 3, size=(4, 5, 6))
+    noise = np.random.default_rng(6).uniform(-9e-4, 9e-4, (3, *labels.shape))
+    channels = [np.where(labels == index, value, noise[index]).astype(np.float32) for index in range(3)]
+    assert np.array_equal(of_channels(channels, Meaning(), "refuse").array, labels)

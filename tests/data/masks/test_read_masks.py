@@ -22,6 +22,7 @@ from sam2ft.data.dicom.series import read_slices
 from sam2ft.data.formats.declared_size import needed_bytes
 from sam2ft.data.images.grids import Volume
 from sam2ft.data.images.volumes import read_volume, write_nifti
+from sam2ft.data.masks.coco import _decompressed
 from sam2ft.data.masks.layers import Meaning
 from sam2ft.data.masks.read_masks import read_placed_mask
 from sam2ft.data.prepare.prepare import prepare_dataset
@@ -242,6 +243,20 @@ def test_layers_by_values_where_no_name_is_a_label(folder: Path) -> None:
         stored(folder, '"seg/{subject}.seg.nrrd"')
 
 
+@pytest.mark.parametrize(("layer", "value"), [(0, 2), (1, 5), (1, 1)])
+@pytest.mark.parametrize("more", ["", "labels_dropped: others"])
+def test_voxels_of_no_segment_in_a_layer_are_not_lost(folder: Path, layer: int, value: int, more: str) -> None:
+    """A value counts in the layer of its segment alone."""
+    path = folder / "seg" / "s.seg.nrrd"
+    write_layers(path, [("cartilage", 1, label_map() == 3), ("bone", 4, label_map() == 7)])
+    assert np.array_equal(mask_of(stored(folder, '"seg/{subject}.seg.nrrd"')), label_map())
+    layers, header = nrrd.read(str(path))
+    layers[layer, :, 0, 4] = value
+    nrrd.write(str(path), layers, header)
+    with pytest.raises(DataError, match=rf"layer {layer} \(from 0\) holds {value} in 10 voxels, and no segment has"):
+        stored(folder, '"seg/{subject}.seg.nrrd"', more=more)
+
+
 def test_a_segment_in_a_layer_that_is_not_there_is_refused(folder: Path) -> None:
     path = folder / "seg" / "s.seg.nrrd"
     write_layers(path, [("a", 7, label_map() == 7), ("b", 3, label_map() == 3)])
@@ -448,7 +463,7 @@ def changed(content: Any, keys: list[Any], value: Any) -> Any:
         (["annotations", 0, "image_id"], 7, r"annotations\[0\]: image_id 7 is in no entry"),
         (["annotations", 1, "category_id"], 5, r"annotations\[1\]: category_id 5 is in no entry"),
         (["annotations", 1, "segmentation"], [[1, 2, 3]], "a list of x and y of three or more points"),
-        (["annotations", 3, "segmentation", "counts"], "aXb", "compressed run lengths are not read"),
+        (["annotations", 3, "segmentation", "counts"], "aXb", "do not cover the 12 x 10 pixels"),
         (["annotations", 3, "segmentation", "counts"], [11, 1], "do not cover the 12 x 10 pixels"),
         (["images", 2, "width"], 12, r"images\[2\]: is 12 x 12"),
         (["images", 2, "file_name"], "none.png", "file_name without a number"),
@@ -491,3 +506,87 @@ def test_a_map_on_the_grid_of_another_header(real_data: Path) -> None:
     given = np.asarray(nibabel.load(labels).dataobj)
     assert np.array_equal(trusted.array_zyx.transpose(2, 1, 0), given)
     assert isinstance(trusted, Volume)
+
+
+@pytest.mark.parametrize("rule", ["refuse", "first", "last"])
+@pytest.mark.parametrize("content", ["drawn", "empty"])
+def test_one_file_is_not_the_mask_of_two_labels(folder: Path, rule: str, content: str) -> None:
+    mask = (label_map() == 3) * np.uint8(content == "drawn")
+    write_nifti(folder / "m" / "s.nii.gz", mask.astype(np.uint8), geometry())
+    masks = '{cartilage: "m/{subject}.nii.gz", bone: "m/{subject}.nii.gz"}'
+    with pytest.raises(DataError, match="is the mask of cartilage and of bone"):
+        stored(folder, masks, more=f"overlaps: {rule}")
+
+
+def text_of_runs(counts: list[int]) -> str:
+    """Compressed run lengths as rleToString of cocoapi writes them."""
+    text = ""
+    for index, count in enumerate(counts):
+        value = count - counts[index - 2] if index > 2 else count
+        more = True
+        while more:
+            bits = value & 31
+            value >>= 5
+            more = value != (-1 if bits & 16 else 0)
+            text += chr(48 + bits + 32 * more)
+    return text
+
+
+@pytest.mark.parametrize("density", [0.03, 0.5, 0.97])
+def test_compressed_run_lengths_are_those_of_the_list(folder: Path, density: float) -> None:
+    drawn = np.random.default_rng(8).random(SHAPE) < density
+    content = coco(folder, "from 0")
+    content["annotations"] = []
+    for z in range(SHAPE[0]):
+        flat = drawn[z].ravel(order="F")
+        ends = np.flatnonzero(np.diff(flat)) + 1
+        counts = np.diff([0, *([0] if flat[0] else []), *ends, flat.size]).tolist()
+        runs = {"size": [12, 10], "counts": text_of_runs(counts)}
+        content["annotations"].append({"image_id": 100 + z, "category_id": 3, "segmentation": runs})
+    (folder / "coco").mkdir()
+    (folder / "coco" / "s.json").write_text(json.dumps(content))
+    assert np.array_equal(mask_of(stored(folder, '"coco/{subject}.json"')) == 3, drawn)
+
+
+def test_a_text_of_run_lengths_by_cocoapi() -> None:
+    """A mask of 3 x 3 whose middle column is drawn, and one with a long run."""
+    assert _decompressed("333") == [3, 3, 3]
+    assert _decompressed(text_of_runs([1000, 70, 3, 5000, 1])) == [1000, 70, 3, 5000, 1]
+    assert [_decompressed(text) for text in ("é", " 3", "3Q")] == [None, None, None]
+
+
+def with_annotation(folder: Path, *polygons: list[float], **more: Any) -> None:
+    content = coco(folder, "from 0")
+    content["annotations"].append({"image_id": 104, "category_id": 7, "segmentation": [*polygons], **more})
+    (folder / "coco").mkdir(exist_ok=True)
+    (folder / "coco" / "s.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("polygon", [[20, 1, 25, 1, 25, 5], [1, -9, 5, -9, 5, -2], [1, 14, 5, 14, 5, 18]])
+def test_a_polygon_outside_of_its_slice_is_refused(folder: Path, polygon: list[float]) -> None:
+    with_annotation(folder, polygon)
+    with pytest.raises(DataError, match=r"annotations\[4\]: a polygon lies outside of the 12 x 10 pixels"):
+        stored(folder, '"coco/{subject}.json"')
+
+
+@pytest.mark.parametrize(
+    ("polygons", "note"),
+    [
+        ([[7, 1, 14, 1, 14, 5, 7, 5]], "1 polygons reach over a pixel beyond their slice"),
+        ([[1, 1, 9, 1, 9, 9, 1, 9], [3, 3, 5, 3, 5, 5]], "1 polygons lie in another one of their annotation"),
+        ([[0, 0, 10.4, 0, 10.4, 12.3, 0, 12.3]], ""),
+    ],
+)
+def test_what_polygons_lose_is_noted(folder: Path, polygons: list[list[float]], note: str) -> None:
+    with_annotation(folder, *polygons)
+    image = read_volume(folder / "nifti" / "s.nii.gz")
+    notes = read_placed_mask(folder / "coco" / "s.json", image).notes
+    assert any(note in one for one in notes) if note else len(notes) == 1
+
+
+@pytest.mark.parametrize("crowd", [1, True])
+def test_a_crowd_is_no_instance(folder: Path, crowd: Any) -> None:
+    with_annotation(folder, [1, 1, 5, 1, 5, 5], iscrowd=crowd)
+    stored(folder, '"coco/{subject}.json"')
+    with pytest.raises(DataError, match=r"annotations\[4\]: is a crowd"):
+        stored(folder, '"coco/{subject}.json"', more="instances: {source: as_given}")

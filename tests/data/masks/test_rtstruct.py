@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 
 from sam2ft.config.schema.dataset import Reading
@@ -89,9 +90,9 @@ def test_a_sphere_has_its_voxels_and_its_volume(tmp_path: Path, image: Volume, r
     distance = np.sqrt(
         sum(((index - at) * edge) ** 2 for index, at, edge in zip((x, y, z), centre, edges, strict=True))
     )
-    # The polygon lies inside of the circle by less than radius * (1 - cos(pi / 720)).
-    assert not (found & (distance > radius_mm + 1e-5)).any()
-    assert found[distance < radius_mm * np.cos(np.pi / 720) - 1e-5].all()
+    # The polygon lies inside of the circle by less than radius * (1 - cos(pi / 720)); points move by 0.02 voxel.
+    assert not (found & (distance > radius_mm + 0.02)).any()
+    assert found[distance < radius_mm * np.cos(np.pi / 720) - 0.02].all()
     volume = float(found.sum() * np.prod(edges))
     assert volume == pytest.approx(4 / 3 * np.pi * radius_mm**3, rel=0.03)
 
@@ -214,3 +215,38 @@ def test_a_contour_between_given_slices_is_refused(tmp_path: Path, write_series:
         path = write_contours(tmp_path / "rt.dcm", image.geometry, {"organ": [points]})
         with pytest.raises(DataError, match=word):
             read_placed_mask(path, image, Reading(irregular="resample"), MEANING)
+
+
+@pytest.mark.parametrize("digits", [2, 3, 5])
+def test_contours_through_centres_stay_so_whatever_their_digits(tmp_path: Path, image: Volume, digits: int) -> None:
+    """As programs trace a mask along the centres of its outermost voxels and write millimetres with few digits."""
+    path = write_contours(tmp_path / "rt.dcm", image.geometry, {"organ": [box(10, 20, 29, 44, z) for z in (4, 5, 6)]})
+    header = pydicom.dcmread(path)
+    for contour in header.ROIContourSequence[0].ContourSequence:
+        contour.ContourData = [f"{float(value):.{digits}f}" for value in contour.ContourData]
+    header.save_as(path)
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[4:7, 20:45, 10:30] = 4
+    assert np.array_equal(labels(path, image), expected)
+
+
+@pytest.mark.parametrize("outline", [(-16, 1, -8, 4), (51, 1, 56, 4), (3, -9, 8, -2), (3, 61, 8, 70)])
+def test_a_contour_beside_the_image_is_refused(tmp_path: Path, image: Volume, outline: Any) -> None:
+    path = write_contours(tmp_path / "rt.dcm", image.geometry, {"organ": [box(5, 5, 9, 9, 3), box(*outline, 4)]})
+    with pytest.raises(DataError, match="contour 2 of region 'organ' lies outside of the image"):
+        labels(path, image)
+
+
+@pytest.mark.parametrize(
+    ("outline", "note"),
+    [
+        ((-6, 1, 4, 4), "1 contours reach up to 4.4 mm beyond the image"),
+        ((3, 50, 8, 69.5), "1 contours reach up to 5 mm beyond the image"),
+        ((1.2, 1.2, 1.6, 1.6), "no centre of a voxel lies in the contours of organ"),
+        ((-0.5, -0.5, 49.5, 59.5), ""),
+    ],
+)
+def test_what_contours_lose_is_noted(tmp_path: Path, image: Volume, outline: Any, note: str) -> None:
+    path = write_contours(tmp_path / "rt.dcm", image.geometry, {"organ": [box(*outline, 4)]})
+    notes = read_placed_mask(path, image, meaning=MEANING).notes
+    assert [one for one in notes if note in one] if note else notes == ()

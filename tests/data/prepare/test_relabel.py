@@ -181,3 +181,13 @@ def test_a_mask_that_needs_no_change_is_not_copied() -> None:
     mask = np.array([[[0, 1, 2]]], np.uint8)
     assert relabel(mask, TABLE, SAME) is mask
     assert relabel(mask, TABLE, {1: 2, 2: 1}) is not mask
+
+
+@pytest.mark.parametrize("array", [[0, 1, 2], [0, 1, 1, 2, 2], [2, 1]])
+def test_a_value_without_a_segment_is_not_mixed_with_the_label_of_a_name(array: list[float]) -> None:
+    """Names that move values would make one label of the segment `disc` (1) and of the nameless value 2."""
+    with pytest.raises(DataError, match=r"value 1 is named 'disc', but 1 vertebra .*the values 2 have no segment"):
+        relabelled_volume(of(array, (1, "disc")), TABLE, SAME)
+    mask, notes = relabelled_volume(of(array, (1, "vertebra")), TABLE, SAME)
+    assert mask.ravel().tolist() == array
+    assert notes == ()

@@ -163,6 +163,20 @@ def test_a_lost_array_is_said_and_the_others_are_shown(clean: Store, kind: str) 
     assert str(clean.path) not in (clean.path / "report.html").read_text()
 
 
+@pytest.mark.parametrize("kind", ["image", "mask"])
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_flipped_bit_is_said_and_nothing_is_measured_from_it(clean: Store, kind: str, kept: bool) -> None:
+    if kept:
+        write_integrity_report(clean.path)
+    path = array_path(clean.path, clean.volumes[3].stem, kind)
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    found = shown(write_integrity_report(clean.path, verify=kept))
+    assert found.keys() == {"not readable"}
+    assert found["not readable"].keys() == {"s03/t1"}
+
+
 def test_left_and_right_swapped_in_all_volumes_is_said_to_be_in_the_labels(tmp_path: Path) -> None:
     volumes = [placed(np.diag([1.2, -1.5, 4.0]))(one, one) for one in cohort(4, seed=2)]
     (one,) = (one for one in write_integrity_report(stored(tmp_path, volumes).path) if one.kind == "left and right")
