@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam2ft.core.command import run_command
-from sam2ft.core.errors import DataError, UserError
+from sam2ft.core.errors import DataError, UserError, number_of
 
 if TYPE_CHECKING:
     from sam2ft.data.scan.scanned import Progress, Scanned
@@ -176,17 +176,13 @@ def _write(found: "Overview", given: argparse.Namespace) -> None:
     facts = ScanFacts(command, found.kinds, labels, notes, warnings, given.hash)
     written = write_dataset_file(found.plan, facts, given.out)
     beside = "" if written.table is None else f", and {written.table} with a line for each"
-    volumes, subjects = counted(found.plan.volumes, "volume"), counted(found.plan.subjects, "subject")
+    volumes, subjects = number_of(len(found.plan.volumes), "volume"), number_of(len(found.plan.subjects), "subject")
     print(
         f"wrote {written.file}: {volumes} of {subjects}{beside}",
         f"read it, then: sam2ft prepare {written.file} --out data/{written.file.stem}",
         sep="\n",
         file=sys.stderr,
     )
-
-
-def counted(things: Sequence[Any], noun: str) -> str:
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def as_json(found: "Overview") -> dict[str, Any]:

@@ -79,6 +79,11 @@ def listed(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def number_of(count: int, what: str) -> str:
+    """`1 slice`, `2 slices`."""
+    return f"{count} {what}{'s' if count != 1 else ''}"
+
+
 DONE = 0
 FAILED = 1
 USER_CAN_FIX = 2

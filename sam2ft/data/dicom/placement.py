@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2ft.config.schema.dataset import AS_IS, Reading
-from sam2ft.core.errors import DataError
+from sam2ft.core.errors import DataError, number_of
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.file import DicomImage, joined_values
 from sam2ft.data.dicom.header import optional, raw_value
@@ -196,7 +196,7 @@ def _uneven(folder: Path, images: Sequence[DicomImage], offsets: npt.NDArray[np.
         "interpolation) in the dataset file of launch/prepare.py"
     )
     if missing >= 1 and abs(gaps[i] / usual - missing - 1) <= 2 * DISTANCE_TOLERANCE:
-        return f"{folder}: {missing} missing slice{'s' if missing > 1 else ''}: {where}; {way_out}"
+        return f"{folder}: {number_of(missing, 'missing slice')}: {where}; {way_out}"
     return f"{folder}: slice distances vary from {gaps.min():.3g} to {gaps.max():.3g} mm: {where}; {way_out}"
 
 

@@ -104,17 +104,6 @@ def header_description(header: NiftiHeader, reading: Reading) -> Description:
     return described(header.shape, _channels(header.shape), header.num_bytes, place, reading)
 
 
-def nifti_size(path: Path) -> tuple[int, int]:
-    """(number of voxels, number of bytes when decoded), from the header alone.
-
-    Raises:
-        DataError: the header cannot be read.
-    """
-    with refusing_damage(path, "NIfTI", HeaderDataError, ImageFileError), _opened(path) as (stream, _):
-        header = nifti_header(stream)
-        return prod(header.shape), header.num_bytes
-
-
 def _shape_3d(header: NiftiHeader) -> tuple[int, ...]:
     shape = header.shape
     if len(shape) == 2 and header.pixdim[2] > 0:
@@ -147,6 +136,15 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], str]]:
             what, suffix = ("is gzip-compressed", ".nii.gz") if compressed else ("is not gzip-compressed", ".nii")
             raise DataError(f"{path}: not a readable NIfTI file: its contents show that it {what}; name it {suffix}")
         encoding = "gzip" if compressed else "raw"
+        yield decompressing(raw, encoding), encoding
+
+
+@contextmanager
+def gzip_or_plain(path: Path) -> Iterator[tuple[IO[bytes], str]]:
+    """(the decompressed file, its encoding), by its first bytes, whatever its name is."""
+    with path.open("rb") as raw:
+        encoding = "gzip" if raw.read(2) == _GZIP else "raw"
+        raw.seek(0)
         yield decompressing(raw, encoding), encoding
 
 

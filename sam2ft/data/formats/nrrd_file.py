@@ -15,7 +15,7 @@ from nrrd import NRRDError
 from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
 from sam2ft.data.formats.compressed import as_array, decompressing, most_bytes, read_voxels, refusing_damage
-from sam2ft.data.formats.description import Description, Placement, chosen_channel, described
+from sam2ft.data.formats.description import Description, Placement, chosen_channel, described, header_text
 from sam2ft.data.formats.nrrd_affine import affine_of
 from sam2ft.data.images.grids import FileImage, Segment
 
@@ -82,18 +82,6 @@ def _one_channel(array: npt.NDArray[Any], kept: list[int], channel: int) -> npt.
         return array.reshape([array.shape[axis] for axis in kept], order="F")
     spans = [slice(None) if axis in kept else min(channel, size - 1) for axis, size in enumerate(array.shape)]
     return array[tuple(spans)].copy(order="F")
-
-
-def nrrd_size(path: Path) -> tuple[int, int]:
-    """(number of voxels, number of bytes when decoded), from the header alone.
-
-    Raises:
-        DataError: the header cannot be read.
-    """
-    with refusing_damage(path, "NRRD", NRRDError), path.open("rb") as stream:
-        header = _read_header(stream)
-        voxels = prod(_shape(header))
-        return voxels, voxels * _type(header).itemsize
 
 
 def num_layers(path: Path) -> int:
@@ -176,7 +164,7 @@ def _read_header(stream: IO[bytes]) -> Mapping[str, Any]:
         length += len(line)
         if length > _LONGEST_HEADER:
             raise DataError("not a readable NRRD file: its header does not end within a megabyte")
-        lines.append(_text(line))
+        lines.append(header_text(line))
         if not lines[0].startswith("NRRD"):
             raise DataError("not a readable NRRD file: it does not start with NRRD")
     if not lines:
@@ -186,13 +174,6 @@ def _read_header(stream: IO[bytes]) -> Mapping[str, Any]:
     if missing := [field for field in ("dimension", "type", "encoding", "sizes") if field not in header]:
         raise DataError(f"not a readable NRRD file: its header lacks {', '.join(missing)}")
     return header
-
-
-def _text(line: bytes) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        return line.decode("latin-1")
 
 
 def _type(header: Mapping[str, Any]) -> np.dtype:

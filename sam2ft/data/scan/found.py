@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2ft.config.schema.series import SeriesPart
+from sam2ft.core.geometry import PLANES
 from sam2ft.data.images.grids import PLACED_TOLERANCE_VOXELS
-
-_PLANES = ("sagittal", "coronal", "axial")
 
 
 @dataclass(frozen=True)
@@ -154,4 +153,4 @@ def plane_of_grid(grid: Grid) -> str:
     if not grid.oriented:
         return ""
     along = grid.affine[:3, int(np.argmax(grid.edges_mm))]
-    return _PLANES[int(np.abs(along).argmax())]
+    return PLANES[int(np.abs(along).argmax())]

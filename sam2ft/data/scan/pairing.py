@@ -5,8 +5,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from sam2ft.data.formats.readers import stem_of
 from sam2ft.data.scan.found import FoundImage, FoundMask, same_place
-from sam2ft.data.scan.subjects import Subjects, stem_of
+from sam2ft.data.scan.subjects import Subjects
 
 BY = {
     "reference": "the series that the mask names",

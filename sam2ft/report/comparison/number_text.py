@@ -29,11 +29,6 @@ def number_text(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}"
 
 
-def number_of(count: int, what: str) -> str:
-    """`1 slice`, `2 slices`."""
-    return f"{count} {what}{'s' if count != 1 else ''}"
-
-
 def signed(value: float | None, digits: int = 3) -> str:
     """`+0.051` or `−0.020` (with the minus sign U+2212, so that columns align); a dash for None or NaN."""
     if value is None or value != value:  # noqa: PLR0124

@@ -15,7 +15,8 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import read_json
 from sam2ft.data.prepare.outcomes import PrepareSummary
 from sam2ft.data.prepare.prepare import prepare_dataset
-from sam2ft.data.store.folds import folds_of
+from sam2ft.data.store.folds import num_folds, split_in
+from sam2ft.data.store.split import SPLITS
 from sam2ft.data.store.store import Store, records_digest
 from sam2ft.runs.stores import open_fold, open_source, split_records
 
@@ -47,7 +48,11 @@ def prepared(folder: Path, split: str = "", sources: str = "images: cases.csv", 
 
 
 def folds(folder: Path) -> list[dict[str, list[str]]]:
-    return folds_of(Store.open(folder / "store"))
+    """Split -> its stored subjects, of each fold."""
+    store = Store.open(folder / "store")
+    subjects = sorted({record.key.subject for record in store.volumes})
+    rows = [split_in(store.folds, number, subjects) for number in range(num_folds(store.folds))]
+    return [{split: [name for name in subjects if row[name] == split] for split in SPLITS} for row in rows]
 
 
 def test_the_store_holds_every_fold_and_an_experiment_chooses_one(tmp_path: Path) -> None:
