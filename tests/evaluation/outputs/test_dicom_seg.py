@@ -77,7 +77,7 @@ def test_a_store_without_series_is_refused_before_anything_is_evaluated(toy, tmp
 def uneven(folder: Path) -> str:
     text, files = KINDS["series"].write(folder)
     header = pydicom.dcmread(files[1])
-    header.ImagePositionPatient = list(np.array(header.ImagePositionPatient, dtype=float) + [0, 0, 0.9])
+    header.ImagePositionPatient = [*header.ImagePositionPatient[:2], float(header.ImagePositionPatient[2]) + 0.9]
     header.save_as(files[1])
     return f"{text}irregular: resample\n"
 
