@@ -17,7 +17,7 @@ from sam2ft.report.integrity.findings import BAD, CHECK, NOTE, StoreFinding, sho
 from sam2ft.report.page.rendering import content_security_policy, page_environment, page_script
 from sam2ft.report.plots.files import TEMPLATES
 
-MODULES_OF_PAGE = ("page", "tables", "filters", "jumps", "print", "ready")
+MODULES_OF_PAGE = ("page", "tables", "filters", "jumps", "large", "print", "ready")
 MOST_COLUMNS = 8
 """With more labels than this their volumes stand in one column."""
 MOST_NAMED = 12

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 # Modules of templates/js in this order: the first one holds the code that the others share.
-MODULES = ("page", "tables", "filters", "cases", "slices", "plots", "jumps", "copy", "print", "ready")
+MODULES = ("page", "tables", "filters", "cases", "large", "slices", "plots", "jumps", "copy", "print", "ready")
 
 SIGNIFICANT = 0.05
 """Largest p that is called significant."""
