@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sam2ft.core.command import run_command
+from sam2ft.core.command import run_command, whole_number
 from sam2ft.core.errors import DataError, UserError, number_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--level",
-        type=_level,
+        type=whole_number,
         metavar="N",
         help="which folder below FOLDER names the subject, from 1 (default: the first one at which folders differ)",
     )
@@ -57,12 +57,6 @@ def parser() -> argparse.ArgumentParser:
     form.add_argument("--json", action="store_true", help="print JSON to stdout")
     form.add_argument("--csv", action="store_true", help="print a line per series as CSV to stdout")
     return parser
-
-
-def _level(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed: a whole number of 1 or more")
-    return int(text)
 
 
 def main() -> int:

@@ -30,6 +30,9 @@ SPACING_TOLERANCE = 1e-3
 _MOST_ROUNDING_MM = 0.005
 
 
+Vector = npt.NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class Stack:
     """The images of one stack of parallel planes, sorted along the normal, on their grid."""
@@ -269,6 +272,23 @@ def _rounding_mm(image: DicomImage) -> float:
     return min(0.5 * 10.0**-decimals, _MOST_ROUNDING_MM)
 
 
+def affine_of_slices(
+    cosines: Sequence[Vector] | Vector, spacing: tuple[float, float], step_lps: Vector, first_lps: Vector
+) -> npt.NDArray[np.float64]:
+    """4 x 4, voxel index (column, row, slice) -> RAS mm.
+
+    Args:
+        cosines: the directions of increasing column and row, LPS.
+        spacing: distances of rows and of columns, mm (PixelSpacing).
+        step_lps: from one slice to the next, mm.
+        first_lps: place of the first voxel of the first slice, mm.
+    """
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = cosines[0] * spacing[1], cosines[1] * spacing[0]
+    affine[:3, 2], affine[:3, 3] = step_lps, first_lps
+    return LPS_TO_RAS @ affine
+
+
 def _geometry(
     first: DicomImage,
     count: int,
@@ -287,11 +307,7 @@ def _geometry(
     across, down = first.cosines[:3], first.cosines[3:]
     if not as_written:
         across, down = across / np.linalg.norm(across), down / np.linalg.norm(down)
-    affine = np.eye(4)
-    affine[:3, 0] = across * first.spacing[1]
-    affine[:3, 1] = down * first.spacing[0]
-    affine[:3, 2] = step_lps
-    affine[:3, 3] = first.position_mm
+    affine = affine_of_slices((across, down), first.spacing, step_lps, first.position_mm)
     dz, dz_source = distance
-    geometry = Geometry.from_affine((count, *first.size), LPS_TO_RAS @ affine, dz_source)
+    geometry = Geometry.from_affine((count, *first.size), affine, dz_source)
     return replace(geometry, spacing_zyx_mm=(dz, *first.spacing), exact=not as_written)
