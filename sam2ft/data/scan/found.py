@@ -64,8 +64,9 @@ def same_place(mask: Grid, image: Grid, *, cropped: bool = False) -> bool:
     if not cropped:
         return there.difference(moved, PLACED_TOLERANCE_VOXELS) is None
     is_inside = start_xyz.min() >= 0 and (start_xyz + moved.shape_zyx[::-1] <= image.shape).all()
-    on_lattice = shifted_grid(there, start_xyz, moved.shape_zyx).difference(moved, PLACED_TOLERANCE_VOXELS) is None
-    return bool(is_inside) and on_lattice
+    # On the whole image, as a cropped segmentation is padded to it.
+    whole = shifted_grid(moved, -start_xyz, there.shape_zyx)
+    return bool(is_inside) and there.difference(whole, PLACED_TOLERANCE_VOXELS) is None
 
 
 def _lie_apart(first: Grid, second: Grid) -> bool:
