@@ -84,6 +84,11 @@ def number_of(count: int, what: str) -> str:
     return f"{count} {what}{'s' if count != 1 else ''}"
 
 
+def printable(text: object) -> str:
+    """`text` with control characters, which could move the cursor or hide text in a terminal, replaced by `�`."""
+    return "".join(sign if sign.isprintable() else "�" for sign in str(text))
+
+
 DONE = 0
 FAILED = 1
 USER_CAN_FIX = 2

@@ -12,13 +12,12 @@ from pydantic import ValidationError
 
 from sam2ft.config.load_dataset import load_dataset
 from sam2ft.config.schema.sources import Sources
-from sam2ft.core.errors import DataError, UserError, listed
+from sam2ft.core.errors import DataError, UserError, listed, printable
 from sam2ft.core.files import write_text
 from sam2ft.data.scan.found import FoundImage
 from sam2ft.data.scan.kinds import RULE, ImageKind
 from sam2ft.data.scan.plan import PlannedVolume, ScanPlan
 from sam2ft.data.scan.series_choice import description_to_choose
-from sam2ft.data.scan.shown import printable
 from sam2ft.data.sources.find import find_sources
 from sam2ft.data.sources.patterns import find_by_patterns
 from sam2ft.data.sources.row import VolumeFiles, key_of

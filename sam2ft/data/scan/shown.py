@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sam2ft.core.errors import listed, number_of
+from sam2ft.core.errors import listed, number_of, printable
 from sam2ft.data.scan.found import FoundImage
 from sam2ft.data.scan.kinds import ImageKind, mask_kind
 from sam2ft.data.scan.pairing import BY, Pairing
@@ -267,11 +267,6 @@ def _rest(scan: Scanned, width: int, hidden: Callable[[str], str]) -> list[str]:
 
 def _megabytes(num_bytes: int) -> str:
     return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:.1f} kB"
-
-
-def printable(text: str) -> str:
-    """A text from a header or path without what would steer a terminal or break a comment."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _wrapped(text: str, width: int, indent: str) -> list[str]:

@@ -95,8 +95,3 @@ def unit_text(unit: object) -> str:
     """A unit of the biomarker tables for display: `mm³` for mm3, `%` for percent, empty text for 1."""
     text = str(unit)
     return {"mm2": "mm²", "mm3": "mm³", "percent": "%", "1": ""}.get(text, text)
-
-
-def printable(text: object) -> str:
-    """`text` with control characters, which could move the cursor or hide text in a terminal, replaced by `�`."""
-    return "".join(sign if sign.isprintable() else "�" for sign in str(text))
