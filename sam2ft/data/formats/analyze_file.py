@@ -59,7 +59,7 @@ def read_pair(path: Path, reading: Reading = AS_IS) -> FileImage:
             most = most_bytes(image_file, encoding)
             if is_nifti:
                 skip_bytes(stream, header.offset)
-                return nifti_image(header, stream, most, reading.believe, reading)
+                return nifti_image(header, stream, most, reading)
             return _analyze_image(header, stream, most, reading)
 
 

@@ -49,14 +49,13 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith(ENDINGS)
 
 
-def read_nifti(path: Path, believe: str | None = None, reading: Reading = AS_IS) -> FileImage:
+def read_nifti(path: Path, reading: Reading = AS_IS) -> FileImage:
     """The image in a .nii or .nii.gz file: integers as they are, or scaled by slope and intercept of the header.
 
     Scaled integers of 1 or 2 bytes, and scaled float32, are float32; others float64.
 
     Args:
-        believe: which of sform, qform and pixdim is right where they contradict each other; null: as `reading` says.
-        reading: the choices of the dataset file.
+        reading: `believe` says which of sform, qform and pixdim is right where they contradict each other.
 
     Raises:
         DataError: naming the file, when header or contents are damaged, it ends too early or too late, its fields
@@ -64,19 +63,17 @@ def read_nifti(path: Path, believe: str | None = None, reading: Reading = AS_IS)
     """
     with refusing_damage(path, "NIfTI", HeaderDataError, ImageFileError), _opened(path) as (stream, encoding):
         header = nifti_header(stream)
-        return nifti_image(header, stream, most_bytes(path, encoding), believe or reading.believe, reading)
+        return nifti_image(header, stream, most_bytes(path, encoding), reading)
 
 
-def nifti_image(
-    header: NiftiHeader, stream: IO[bytes], most: int | None, believe: str | None, reading: Reading
-) -> FileImage:
+def nifti_image(header: NiftiHeader, stream: IO[bytes], most: int | None, reading: Reading) -> FileImage:
     """The image of a header whose voxels begin where `stream` is, which can hold `most` bytes."""
     if header.dtype.kind not in "iuf":
         raise DataError(f"holds {header.fields.get_value_label('datatype')}; expected one number per voxel")
     shape, channel = _shape_3d(header), chosen_channel(_channels(header.shape), reading, header.shape)
     voxels = read_voxels(stream, header.num_bytes, most)
     array = _scaled(one_channel(as_array(voxels, header.dtype, (*shape, -1)), channel), header.fields)
-    affine, notes = believed_affine(_affine_fields(header), believe)
+    affine, notes = believed_affine(_affine_fields(header), reading.believe)
     if len(header.shape) == 2:
         depth = np.linalg.norm(affine[:3, 2])
         notes = (*notes, f"a single 2-D image: read as one slice of {depth:.6g} mm, as its header says; check it")

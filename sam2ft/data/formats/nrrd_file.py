@@ -31,13 +31,11 @@ def is_nrrd(path: Path) -> bool:
     return path.name.lower().endswith(ENDINGS)
 
 
-def read_nrrd(path: Path, believe: str | None = None, reading: Reading = AS_IS) -> FileImage:
+def read_nrrd(path: Path, reading: Reading = AS_IS) -> FileImage:
     """The image or segmentation in a NRRD file; the header may lie in another file than the voxels.
 
     Args:
-        believe: orientation (space directions) or spacing (spacings), where both are given and contradict each other;
-            null: as `reading` says.
-        reading: the choices of the dataset file.
+        reading: `believe` is orientation (space directions) or spacing (spacings), where both contradict each other.
 
     Raises:
         DataError: naming the file, when header or contents are damaged, it ends too early or too late, its fields
@@ -49,7 +47,7 @@ def read_nrrd(path: Path, believe: str | None = None, reading: Reading = AS_IS) 
         channel = chosen_channel(_channels(shape, kept), reading, shape)
         if dtype.kind not in "iuf":
             raise DataError(f"holds {header['type']}; expected one number per voxel")
-        affine, notes = affine_of(header, kept, believe or reading.believe)
+        affine, notes = affine_of(header, kept, reading.believe)
         array = _one_channel(_voxels(header, stream, voxel_path, dtype, shape), kept, channel)
         oriented = "space directions" in header
         return FileImage(array, affine, "space units", notes, oriented=oriented, segments=_segments(header))
@@ -98,7 +96,7 @@ def num_layers(path: Path) -> int:
         return prod(shape) // prod(shape[axis] for axis in _domain_axes(header, shape, layered=True))
 
 
-def read_layers(path: Path, believe: str | None = None) -> tuple[FileImage, ...]:
+def read_layers(path: Path, reading: Reading = AS_IS) -> tuple[FileImage, ...]:
     """The layers of a segmentation of 3D Slicer, as `read_nrrd` reads one; all have all segments.
 
     Raises:
@@ -112,7 +110,7 @@ def read_layers(path: Path, believe: str | None = None) -> tuple[FileImage, ...]
         others = [axis for axis in range(len(shape)) if axis not in kept]
         array = _voxels(header, stream, voxel_path, dtype, shape).transpose(*others, *kept)
         layers = array.reshape(-1, *(shape[axis] for axis in kept))
-        affine, notes = affine_of(header, kept, believe)
+        affine, notes = affine_of(header, kept, reading.believe)
         segments, oriented = _segments(header), "space directions" in header
         if segments and max(segment.layer for segment in segments) >= len(layers):
             raise DataError(

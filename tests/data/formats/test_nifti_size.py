@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from sam2ft.config.schema.dataset import Reading
 from sam2ft.core.errors import DataError
 from sam2ft.data.formats.declared_size import declared_size
 from sam2ft.data.formats.nifti_file import read_nifti
@@ -57,7 +58,7 @@ def test_an_edge_that_is_given_is_still_compared(tmp_path: Path, believe: str | 
         with pytest.raises(DataError, match=r"spacing \(0\.5, 0\.75, 3\) mm against \(0\.5, 0\.75, 2\.5\) mm"):
             read_nifti(path)
     else:
-        depth = np.linalg.norm(read_nifti(path, believe).affine[:3, 2])
+        depth = np.linalg.norm(read_nifti(path, Reading(believe=believe)).affine[:3, 2])
         assert depth == pytest.approx(3 if believe == "sform" else 2.5)
 
 
