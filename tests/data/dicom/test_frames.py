@@ -179,8 +179,7 @@ def in_two_files(path: Path, one: FileDataset) -> Reading:
     whole = pydicom.dcmread(write_enhanced(path / "1.dcm", one))
     place = [group.FrameContentSequence[0].InStackPositionNumber for group in whole.PerFrameFunctionalGroupsSequence]
     for name, wanted in (("1.dcm", (1, 2)), ("2.dcm", (3, 4))):
-        part = pydicom.Dataset(whole)
-        part.file_meta = whole.file_meta
+        part = pydicom.dcmread(path / "1.dcm")
         taken = [index for index, number in enumerate(place) if number in wanted]
         part.PerFrameFunctionalGroupsSequence = [whole.PerFrameFunctionalGroupsSequence[index] for index in taken]
         part.NumberOfFrames, part.SOPInstanceUID = 2, f"1.2.3.{name[0]}"
