@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,12 @@ def store_of(
 @pytest.fixture
 def four(tmp_path: Path, prepared: Prepared) -> Store:
     """Two subjects in train, one in val, one in test; oblique, left-handed, and along another axis than z."""
+    return store_of(tmp_path / "store", volumes_of_four(prepared), SPLITS)
+
+
+def volumes_of_four(prepared: Prepared) -> list[PreparedVolume]:
     matrices = [matrix for _, matrix in orientations()]
-    volumes = [
+    return [
         volume_of(prepared, subject, oriented(matrices[number], shape))
         for subject, number, shape in (
             ("a", 0, (4, 6, 5)),
@@ -60,7 +65,6 @@ def four(tmp_path: Path, prepared: Prepared) -> Store:
             ("d", 33, (6, 5, 4)),
         )
     ]
-    return store_of(tmp_path / "store", volumes, SPLITS)
 
 
 def exported(store: Store, out: Path, **given: Any) -> tuple[NnunetExport, Path]:
@@ -223,15 +227,14 @@ def test_who_is_in_test_of_some_folds_is_left_out_of_these(four: Store, tmp_path
     assert any("in test of some folds only: a, d" in note for note in export.notes)
 
 
-def partial_store(store: Store) -> Store:
-    volumes = (read_index(store.path) or {})["volumes"]
-    return with_index(
-        store, volumes=[{**one, **({"labelled": [3, 7]} if one["subject"] == "b" else {})} for one in volumes]
-    )
+def partial_store(folder: Path, prepared: Prepared) -> Store:
+    """In b the label 300 was not drawn."""
+    volumes = [replace(one, labelled=(3, 7)) if one.key.subject == "b" else one for one in volumes_of_four(prepared)]
+    return store_of(folder, volumes, SPLITS)
 
 
-def test_partial_labels_are_refused_or_left_out(four: Store, tmp_path: Path) -> None:
-    store = partial_store(four)
+def test_partial_labels_are_refused_or_left_out(tmp_path: Path, prepared: Prepared) -> None:
+    store = partial_store(tmp_path / "store", prepared)
     with pytest.raises(DataError, match=r"not all labels were drawn in toy/b/image; .*--leave-out-partial$"):
         nnunet_export(store, 501)
     export, folder = exported(store, tmp_path / "raw", leave_out_partial=True)
