@@ -19,8 +19,8 @@ ARGS ?=
 LOGDIR ?= runs
 SWEEP = $(PY) launch/sweep.py $(EXP) $(if $(LOCAL),--local $(LOCAL)) $(if $(SITE),--site $(SITE)) $(ARGS)
 
-.PHONY: help setup demo demo-real test test-slow test-slurm test-gpu check audit docs lock schema nano weights prepare \
-        train eval sweep plan site-check status \
+.PHONY: help setup demo demo-real test test-slow test-slurm test-gpu check audit docs lock schema nano weights scan prepare \
+        export train eval sweep plan site-check status \
         tail why cancel throttle aggregate bench tensorboard devcluster-up devcluster-down devcluster-status clean
 
 help: ## list of targets
@@ -121,8 +121,14 @@ nano: $(READY) ## train the nano SAM 2 of tests and demos (at most 30 minutes on
 weights: $(READY) ## official weights: make weights MODEL=sam2.1_hiera_tiny, or all; offline: ARGS="--from FOLDER"
 	$(PY) -m sam2ft.tools.download_weights $(MODEL) $(ARGS)
 
+scan: $(READY) ## what a folder of images holds: make scan FOLDER=knees [ARGS="--out knees.yaml"]
+	$(PY) launch/scan.py $(FOLDER) $(ARGS)
+
 prepare: $(READY) ## raw images -> prepared store: make prepare DATASET=experiments/datasets/oai_knee.yaml OUT=data/knee
 	$(PY) launch/prepare.py $(DATASET) --out $(OUT) $(ARGS)
+
+export: $(READY) ## a store as raw dataset of nnU-Net v2: make export STORE=data/knee OUT=nnUNet_raw
+	$(PY) launch/export.py nnunet $(STORE) --out $(OUT) $(ARGS)
 
 train: $(READY) ## train one point on this machine: make train EXP=... ARGS="--point 0"
 	$(PY) launch/train.py $(EXP) $(ARGS)

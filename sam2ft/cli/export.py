@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from sam2ft.core.command import run_command
+from sam2ft.core.command import run_command, whole_number
 
 MOST_ID = 999
 
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
         help="leave out volumes in which not all labels were drawn (default: they are refused)",
     )
     parser.add_argument(
-        "--workers", type=_count, default=1, metavar="N", help="parallel processes, which share the volumes"
+        "--workers", type=whole_number, default=1, metavar="N", help="parallel processes, which share the volumes"
     )
     return parser
 
@@ -41,12 +41,6 @@ def parser() -> argparse.ArgumentParser:
 def _number(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MOST_ID:
         raise argparse.ArgumentTypeError(f"{text!r}; allowed: a whole number from 1 to {MOST_ID}")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed: a whole number of 1 or more")
     return int(text)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sam2ft.core.command import run_command
+from sam2ft.core.command import run_command, whole_number
 from sam2ft.core.digests.verified_files import write_sealed_json
 from sam2ft.core.errors import DataError, IncompleteError
 from sam2ft.core.files import read_json
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     _add_sources(parser)
     parser.add_argument("--out", type=Path, metavar="STORE", help="folder of the store")
     parser.add_argument(
-        "--workers", type=_count, default=1, metavar="N", help="parallel processes, which share the volumes"
+        "--workers", type=whole_number, default=1, metavar="N", help="parallel processes, which share the volumes"
     )
     parser.add_argument(
         "--spacing",
@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--yes", action="store_true", help="with --prune and --upgrade: do not ask")
     parser.add_argument("--json", action="store_true", help="with --phantom-check: print JSON to stdout")
     parser.add_argument(
-        "--subjects", type=_count, default=8, metavar="N", help="subjects of the phantom cohort (default: 8)"
+        "--subjects", type=whole_number, default=8, metavar="N", help="subjects of the phantom cohort (default: 8)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the phantom cohort (default: 0)")
     _add_limits(parser)
@@ -109,12 +109,6 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help=f"refuse a volume that takes longer to read (default: {MINUTES:g})",
     )
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed: a whole number of 1 or more")
-    return int(text)
 
 
 def _positive(text: str) -> float:

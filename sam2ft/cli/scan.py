@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sam2ft.core.command import run_command
-from sam2ft.core.errors import DataError, UserError
+from sam2ft.core.command import run_command, whole_number
+from sam2ft.core.errors import DataError, UserError, number_of
 
 if TYPE_CHECKING:
     from sam2ft.data.scan.scanned import Progress, Scanned
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--level",
-        type=_level,
+        type=whole_number,
         metavar="N",
         help="which folder below FOLDER names the subject, from 1 (default: the first one at which folders differ)",
     )
@@ -57,12 +57,6 @@ def parser() -> argparse.ArgumentParser:
     form.add_argument("--json", action="store_true", help="print JSON to stdout")
     form.add_argument("--csv", action="store_true", help="print a line per series as CSV to stdout")
     return parser
-
-
-def _level(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed: a whole number of 1 or more")
-    return int(text)
 
 
 def main() -> int:
@@ -176,17 +170,13 @@ def _write(found: "Overview", given: argparse.Namespace) -> None:
     facts = ScanFacts(command, found.kinds, labels, notes, warnings, given.hash)
     written = write_dataset_file(found.plan, facts, given.out)
     beside = "" if written.table is None else f", and {written.table} with a line for each"
-    volumes, subjects = counted(found.plan.volumes, "volume"), counted(found.plan.subjects, "subject")
+    volumes, subjects = number_of(len(found.plan.volumes), "volume"), number_of(len(found.plan.subjects), "subject")
     print(
         f"wrote {written.file}: {volumes} of {subjects}{beside}",
         f"read it, then: sam2ft prepare {written.file} --out data/{written.file.stem}",
         sep="\n",
         file=sys.stderr,
     )
-
-
-def counted(things: Sequence[Any], noun: str) -> str:
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def as_json(found: "Overview") -> dict[str, Any]:

@@ -5,6 +5,7 @@ An error that the user can fix is shown as a message; any other exception is a d
 
 import os
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from typing import NoReturn, TextIO
 
@@ -45,6 +46,13 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     with guarded_output():
         code = _code_of(main, out)
     sys.exit(code)
+
+
+def whole_number(text: str) -> int:
+    """Type of an option that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r}; allowed: a whole number of 1 or more")
+    return int(text)
 
 
 def _code_of(main: Callable[[], int | None], out: TextIO) -> int:

@@ -79,6 +79,16 @@ def listed(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def number_of(count: int, what: str) -> str:
+    """`1 slice`, `2 slices`."""
+    return f"{count} {what}{'s' if count != 1 else ''}"
+
+
+def printable(text: object) -> str:
+    """`text` with control characters, which could move the cursor or hide text in a terminal, replaced by `�`."""
+    return "".join(sign if sign.isprintable() else "�" for sign in str(text))
+
+
 DONE = 0
 FAILED = 1
 USER_CAN_FIX = 2

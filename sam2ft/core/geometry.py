@@ -19,6 +19,9 @@ SAME_GRID_TOLERANCE_VOXELS = 0.01
 # spacing_zyx_mm and the columns of affine_ras are one truth: rounding in float64 stays far below this fraction.
 SAME_SPACING = 1e-6
 
+PLANES = ("sagittal", "coronal", "axial")
+"""The anatomical plane across each axis of the RAS frame."""
+
 DZ_SOURCES = ("positions", "slice_spacing", "slice_thickness")
 
 

@@ -1,5 +1,7 @@
 """Colour palette for figures (safe for colour vision deficiency), and escaping of text for matplotlib."""
 
+from sam2ft.core.errors import printable
+
 # Okabe and Ito 2008 without black; the darkest (blue) last, because slices are dark.
 COLOURS = ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7", "#009E73", "#D55E00", "#4B8BFF")
 
@@ -24,5 +26,4 @@ def line_colour(position: int) -> str:
 
 def literal(text: object) -> str:
     """`text` escaped for matplotlib: `$` does not start a formula, control characters become a visible sign."""
-    shown = "".join(sign if sign.isprintable() else "�" for sign in str(text))
-    return shown.replace("$", r"\$")
+    return printable(text).replace("$", r"\$")

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sam2ft.config.load_experiment import dump_experiment, load_experiment
-from sam2ft.core.errors import DataError
+from sam2ft.core.errors import DataError, printable
 from sam2ft.core.files import has_sha256, replacing, sha256_file, write_text
 from sam2ft.report.comparison.compare import Comparison
-from sam2ft.report.comparison.number_text import printable
 from sam2ft.report.request import RunState
 from sam2ft.runs.trained_weights import how_to_heal
 

@@ -7,8 +7,9 @@ from io import StringIO
 from typing import TYPE_CHECKING, TextIO
 
 from sam2ft.config.sweep.names import short_names
+from sam2ft.core.errors import printable
 from sam2ft.report.comparison.compare import MEASURES, Comparison, ComparisonRow, value_text
-from sam2ft.report.comparison.number_text import NOTHING, interval, number_text, printable, signed
+from sam2ft.report.comparison.number_text import NOTHING, interval, number_text, signed
 from sam2ft.report.tables.coverage import Coverage
 from sam2ft.runs.states import State
 

@@ -155,7 +155,6 @@ excused(
     "judgement",
     "run launch/prepare.py on it",
     "give its store",
-    "name its files in a dataset file under sources",
 )
 
 

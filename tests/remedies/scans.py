@@ -6,7 +6,7 @@ import io
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pydicom
@@ -222,3 +222,44 @@ def folders_of_one_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case:
         _run("prepare knees.yaml --out store", monkeypatch)
         assert _subjects("store") == (["one"] if case == "all" else ["K3", "one"])
     return shown
+
+
+@remedy("write a dataset file for it: sam2ft scan {} --out dataset.yaml")
+@remedy("zip archives in a folder are unpacked by: sam2ft scan FOLDER --unpack DIR")
+@remedy("list them with: sam2ft scan {}")
+def a_folder_in_place_of_a_dataset_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    from pydicom.fileset import FileSet
+
+    from sam2ft.data.images.volumes import read_volume
+
+    with _place(tmp_path, monkeypatch):
+        for number in (1, 2):
+            write_patient(Path(f"my knees/K{number}"), number, echoes=1)
+            write_mask(Path(f"my knees/K{number}/mask.nii.gz"), Place(number).geometry())
+        shown = _run("prepare 'my knees' --out store", monkeypatch, fails=True)
+        _run(_after("write a dataset file for it: sam2ft ", shown), monkeypatch)
+        _run("prepare dataset.yaml --out store", monkeypatch)
+        assert _subjects("store") == ["K1", "K2"]
+        shutil.make_archive("packed/K1", "zip", "my knees", "K1")
+        shown += _refused(lambda: read_volume(Path("packed/K1.zip")))
+        assert "1 subject" in _run("scan packed --unpack unpacked", monkeypatch)
+        files = FileSet()
+        for path in Path("my knees").rglob("*.dcm"):
+            header = pydicom.dcmread(path)
+            header.StudyID, header.StudyTime = "1", "120000"
+            header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID
+            files.add(header)
+        files.write("media")
+        of_disc = _refused(lambda: read_volume(Path("media/DICOMDIR")))
+        assert "SAG" in _run(_after("list them with: sam2ft ", of_disc), monkeypatch)
+    return shown + of_disc
+
+
+def _after(start: str, text: str) -> str:
+    return text.partition(start)[2]
+
+
+def _refused(read: Callable[[], object]) -> str:
+    with pytest.raises(UserError) as caught:
+        read()
+    return str(caught.value)

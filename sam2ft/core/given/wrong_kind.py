@@ -6,6 +6,7 @@ A door (a place that takes a path of a user) calls `wrong_kind` when the path is
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 
 from sam2ft.core.given.near import near_path
 from sam2ft.core.given.recognise import BEST, RUN_CONFIG, Kind, kind_of, some_inside
@@ -195,6 +196,11 @@ def _runs_of_run(run: Path) -> str:
     return f"give the folder of the experiment, {run.parent}"
 
 
+def _written_by_scan(path: Path) -> str:
+    folder = path if path.is_dir() else path.parent
+    return f"write a dataset file for it: sam2ft scan {quote(str(folder))} --out dataset.yaml"
+
+
 _PREPARED = "it is prepared already: name it in an experiment file under dataset, and give that to launch/train.py"
 
 
@@ -237,7 +243,7 @@ _ADVICE: Mapping[tuple[Wanted, Kind], Advice] = {
     (Wanted.DATASET, Kind.STORE): _constant(_PREPARED),
     (Wanted.DATASET, Kind.STORE_FILE): _constant(_PREPARED),
     **{
-        (Wanted.DATASET, kind): _constant("name its files in a dataset file under sources (docs/data.md)")
+        (Wanted.DATASET, kind): _written_by_scan
         for kind in (Kind.DICOM, Kind.SERIES, Kind.IMAGE, Kind.IMAGES, Kind.FOLDERS)
     },
     (Wanted.REPORTED, Kind.DATASET): _constant("give the experiment file that names its store under dataset"),
@@ -258,7 +264,8 @@ _ADVICE: Mapping[tuple[Wanted, Kind], Advice] = {
     (Wanted.MASK, Kind.FOLDER): _series_inside,
     (Wanted.MASK, Kind.IMAGES): _constant("give one file of it, or all with --predictions FOLDER --data STORE"),
     (Wanted.MASK, Kind.ARCHIVE): _constant(
-        "unpack it (unzip, tar -xf, gunzip), and give the image file, or the folder of one DICOM series, that was in it"
+        "unpack it (unzip, tar -xf, gunzip), and give the image file, or the folder of one DICOM series, that was in "
+        "it; zip archives in a folder are unpacked by: sam2ft scan FOLDER --unpack DIR"
     ),
     (Wanted.MASK, Kind.STORE): _constant("masks of a whole store are scored with --predictions FOLDER --data STORE"),
 }

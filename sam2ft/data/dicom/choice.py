@@ -16,7 +16,7 @@ from pydicom.datadict import tag_for_keyword
 
 from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.config.schema.series import SeriesChoice
-from sam2ft.core.errors import DataError
+from sam2ft.core.errors import DataError, number_of
 from sam2ft.data.dicom.contents import Contents, images_in
 from sam2ft.data.dicom.file import DicomImage
 from sam2ft.data.dicom.header import DAMAGE, optional, raw_value
@@ -66,7 +66,7 @@ def chosen_stack(path: Path, reading: Reading = AS_IS, key: str = "series") -> C
     if len(wanted) > 1:
         raise DataError(f"{path}: {several(wanted, key)}")
     localizers = len(matching) - len(wanted)
-    note = f"left out: {localizers} localizer stack{'s'[: localizers > 1]}"
+    note = f"left out: {number_of(localizers, 'localizer stack')}"
     return Contents(wanted[0].images, (*found.notes, *([note] if localizers else [])))
 
 
@@ -184,9 +184,8 @@ def _fits(value: Any, wanted: Any) -> bool:
     """Whether a value is a number, or like a text with wildcards; of several values one is enough."""
     values = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
     if isinstance(wanted, str):
-        pattern = re.compile(translate(wanted.strip()), re.IGNORECASE)
         whole = "\\".join(str(one) for one in values)
-        return any(pattern.match(" ".join(str(one).split())) for one in (*values, whole) if one is not None)
+        return any(fits_text(str(one), wanted) for one in (*values, whole) if one is not None)
     for one in values:
         try:
             if abs(float(one) - wanted) <= 1e-6 * max(1.0, abs(wanted)):
@@ -196,15 +195,19 @@ def _fits(value: Any, wanted: Any) -> bool:
     return False
 
 
+def fits_text(text: str, wanted: str) -> bool:
+    """Whether a text is like one with the wildcards *, ? and [...]; blanks around and between words, and capitals, do
+    not count."""
+    return re.match(translate(wanted.strip()), " ".join(text.split()), re.IGNORECASE) is not None
+
+
 def _is_meant(stack: StackDescription, choice: SeriesChoice) -> bool:
     if choice.phase is not None and (stack.phase or 1) != choice.phase:
         return False
     if choice.echo_ms is None:
         return True
     times, wanted = optional(stack.images, "EchoTime")[0], choice.echo_ms
-    return all(
-        time is not None and (time == wanted or same_echo(min(time, wanted), max(time, wanted))) for time in times
-    )
+    return all(time is not None and same_echo(time, wanted) for time in times)
 
 
 def _listed(stacks: Sequence[StackDescription]) -> str:
@@ -240,5 +243,5 @@ def _like(first: StackDescription, other: StackDescription, names: tuple[str, ..
 def _refuse_several_series(folder: Path, images: Sequence[DicomImage]) -> None:
     series = by_series(images)
     if len(series) > 1:
-        counts = ", ".join(f"{len(of)} file{'s'[: len(of) > 1]} as {of[0].name}" for of in series)
+        counts = ", ".join(f"{number_of(len(of), 'file')} as {of[0].name}" for of in series)
         raise DataError(f"{folder}: holds {len(series)} series, expected one (SeriesInstanceUID: {counts})")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import IO
 
 import numpy as np
@@ -284,7 +285,7 @@ def _refuse_other_content(path: Path, header: pydicom.Dataset) -> None:
     if text(header.file_meta, "MediaStorageSOPClassUID") == _DIRECTORY:
         raise NoImageError(
             f"{path}: is a DICOMDIR, the table of contents of a disc or folder, and no image; give the folders of its "
-            "series (sources.images: FOLDER/{subject})"
+            f"series (sources.images: FOLDER/{{subject}}); list them with: sam2ft scan {quote(str(path.parent))}"
         )
     if kind == _DOSE:
         raise NoImageError(f"{path}: holds the doses of a radiation plan (RT Dose) and no image", series)

@@ -181,6 +181,12 @@ def text(header: pydicom.Dataset, attribute: str) -> str:
         return ""
 
 
+def image_kinds(header: pydicom.Dataset) -> list[str]:
+    """The values of ImageType, in capitals."""
+    given = raw_value(header, "ImageType") or ()
+    return [given.upper()] if isinstance(given, str) else [str(kind).strip().upper() for kind in given]
+
+
 def _is_multiple(value: Any) -> bool:
     return isinstance(value, pydicom.multival.MultiValue | pydicom.Sequence)
 

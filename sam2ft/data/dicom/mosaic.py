@@ -14,13 +14,12 @@ from pydicom.dataset import Dataset
 
 from sam2ft.core.errors import DataError
 from sam2ft.data.dicom.file import TO_NIFTI, image_of
-from sam2ft.data.dicom.header import DAMAGE, like, put, raw_value, required, required_whole, without_sequences
+from sam2ft.data.dicom.header import DAMAGE, image_kinds, like, put, required, required_whole, without_sequences
 
 
 def is_mosaic(header: Dataset) -> bool:
     """Whether ImageType names a mosaic."""
-    kinds = raw_value(header, "ImageType") or ()
-    return "MOSAIC" in ([kinds] if isinstance(kinds, str) else [str(kind) for kind in kinds])
+    return "MOSAIC" in image_kinds(header)
 
 
 def tile_headers(path: Path, header: Dataset) -> tuple[int, list[Dataset]]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2ft.config.schema.dataset import AS_IS, Reading
-from sam2ft.core.errors import DataError
+from sam2ft.core.errors import DataError, number_of
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.file import DicomImage, joined_values
 from sam2ft.data.dicom.header import optional, raw_value
@@ -28,6 +28,9 @@ SAME_POSITION_MM = 0.01
 # written with at least two decimals, are equal.
 SPACING_TOLERANCE = 1e-3
 _MOST_ROUNDING_MM = 0.005
+
+
+Vector = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ def _uneven(folder: Path, images: Sequence[DicomImage], offsets: npt.NDArray[np.
         "interpolation) in the dataset file of launch/prepare.py"
     )
     if missing >= 1 and abs(gaps[i] / usual - missing - 1) <= 2 * DISTANCE_TOLERANCE:
-        return f"{folder}: {missing} missing slice{'s' if missing > 1 else ''}: {where}; {way_out}"
+        return f"{folder}: {number_of(missing, 'missing slice')}: {where}; {way_out}"
     return f"{folder}: slice distances vary from {gaps.min():.3g} to {gaps.max():.3g} mm: {where}; {way_out}"
 
 
@@ -281,6 +284,23 @@ def _rounding_mm(image: DicomImage) -> float:
     return min(0.5 * 10.0**-decimals, _MOST_ROUNDING_MM)
 
 
+def affine_of_slices(
+    cosines: Sequence[Vector] | Vector, spacing: tuple[float, float], step_lps: Vector, first_lps: Vector
+) -> npt.NDArray[np.float64]:
+    """4 x 4, voxel index (column, row, slice) -> RAS mm.
+
+    Args:
+        cosines: the directions of increasing column and row, LPS.
+        spacing: distances of rows and of columns, mm (PixelSpacing).
+        step_lps: from one slice to the next, mm.
+        first_lps: place of the first voxel of the first slice, mm.
+    """
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = cosines[0] * spacing[1], cosines[1] * spacing[0]
+    affine[:3, 2], affine[:3, 3] = step_lps, first_lps
+    return LPS_TO_RAS @ affine
+
+
 def _geometry(
     first: DicomImage,
     count: int,
@@ -299,11 +319,7 @@ def _geometry(
     across, down = first.cosines[:3], first.cosines[3:]
     if not as_written:
         across, down = across / np.linalg.norm(across), down / np.linalg.norm(down)
-    affine = np.eye(4)
-    affine[:3, 0] = across * first.spacing[1]
-    affine[:3, 1] = down * first.spacing[0]
-    affine[:3, 2] = step_lps
-    affine[:3, 3] = first.position_mm
+    affine = affine_of_slices((across, down), first.spacing, step_lps, first.position_mm)
     dz, dz_source = distance
-    geometry = Geometry.from_affine((count, *first.size), LPS_TO_RAS @ affine, dz_source)
+    geometry = Geometry.from_affine((count, *first.size), affine, dz_source)
     return replace(geometry, spacing_zyx_mm=(dz, *first.spacing), exact=not as_written)

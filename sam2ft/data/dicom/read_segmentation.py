@@ -16,6 +16,7 @@ from sam2ft.core.errors import DataError, listed, naming
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.file import ORIENTATION_TOLERANCE, DicomImage, is_dicom, read_complete
 from sam2ft.data.dicom.header import DAMAGE, guarded, numbers, raw_value, reason_of, required_whole, text
+from sam2ft.data.dicom.placement import affine_of_slices
 from sam2ft.data.dicom.series import read_slices
 from sam2ft.data.images.grids import LPS_TO_RAS, PLACED_TOLERANCE_VOXELS, Segment, Volume
 from sam2ft.data.masks.layers import Layer
@@ -174,10 +175,8 @@ def _on_uneven_slices(
     apart = np.linalg.norm(np.stack([frame.position for frame in frames])[:, None] - places, axis=2)
     if apart.min(axis=1).max() > PLACED_TOLERANCE_VOXELS * min(spacing):
         return None
-    affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1], affine[:3, 2] = cosines[0] * spacing[1], cosines[1] * spacing[0], step
-    affine[:3, 3] = places[0]
-    return Geometry.from_affine((len(places), *rows_columns), LPS_TO_RAS @ affine), apart.argmin(axis=1)
+    affine = affine_of_slices(cosines, spacing, step, places[0])
+    return Geometry.from_affine((len(places), *rows_columns), affine), apart.argmin(axis=1)
 
 
 def _grid(
@@ -202,10 +201,8 @@ def _grid(
             f"its frames lie up to {worst:.4g} mm beside slices {step:.6g} mm apart; allowed: even distances; "
             "export it as NIfTI on the grid of its image"
         )
-    affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1], affine[:3, 2] = cosines[0] * spacing[1], cosines[1] * spacing[0], normal * step
-    affine[:3, 3] = positions[int(along.argmin())]
-    return Geometry.from_affine((int(slices.max()) + 1, *rows_columns), LPS_TO_RAS @ affine), slices
+    affine = affine_of_slices(cosines, spacing, normal * step, positions[int(along.argmin())])
+    return Geometry.from_affine((int(slices.max()) + 1, *rows_columns), affine), slices
 
 
 def _plane(groups: _Groups, frames: Sequence[_Frame]) -> tuple[npt.NDArray[np.float64], tuple[float, float]]:

@@ -14,10 +14,10 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.choice import chosen_decay
 from sam2ft.data.dicom.file import DicomImage
-from sam2ft.data.dicom.header import guarded, optional, required, text
+from sam2ft.data.dicom.header import guarded, image_kinds, optional, required, text
 from sam2ft.data.dicom.pixels import common_scale, stacked_signals
 from sam2ft.data.dicom.placement import SAME_POSITION_MM, evened, offsets_of, place, positions_of
-from sam2ft.data.dicom.stacks import image_kinds, joined_echoes, same_echo
+from sam2ft.data.dicom.stacks import joined_echoes, same_echo
 
 # Attributes that may give the acquisition order of the images at one position: the first one whose values differ
 # within every position is used.
@@ -141,7 +141,7 @@ def _refuse_disorder(folder: Path, images: Sequence[DicomImage]) -> None:
 def _refuse_disordered_echoes(folder: Path, echoes: Sequence[tuple[int, float]]) -> None:
     times: dict[int, float] = {}
     for number, time in echoes:
-        if (known := times.setdefault(number, time)) != time and not same_echo(min(known, time), max(known, time)):
+        if (known := times.setdefault(number, time)) != time and not same_echo(known, time):
             raise DataError(
                 f"{folder}: EchoNumbers {number} has the EchoTime {times[number]:g} and {time:g} ms; allowed: one time "
                 "for each number of a series"

@@ -18,11 +18,10 @@ from sam2ft.core.files import sha256_text
 from sam2ft.core.geometry import Geometry
 from sam2ft.data.dicom.choice import chosen_stack
 from sam2ft.data.dicom.file import DicomImage, Part
-from sam2ft.data.dicom.header import guarded, optional, text
+from sam2ft.data.dicom.header import guarded, image_kinds, optional, text
 from sam2ft.data.dicom.modality import burned_in_fact, modality_fact
 from sam2ft.data.dicom.pixels import common_scale, mapped_unit, series_values, stacked_signals
 from sam2ft.data.dicom.placement import Stack, evened, place
-from sam2ft.data.dicom.stacks import image_kinds
 from sam2ft.data.images.grids import Volume
 
 # Field of the store -> DICOM attribute (PS3.6), one number each.

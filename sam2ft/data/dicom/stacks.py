@@ -8,17 +8,16 @@ stays in one stack, which no reader takes.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 
-from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.config.schema.series import SeriesPart
-from sam2ft.data.dicom.contents import images_in
+from sam2ft.core.errors import number_of
+from sam2ft.core.geometry import PLANES
 from sam2ft.data.dicom.file import DicomImage
-from sam2ft.data.dicom.header import guarded, optional, raw_value, text
+from sam2ft.data.dicom.header import image_kinds, optional, text
 from sam2ft.data.dicom.placement import COSINE_TOLERANCE, SAME_POSITION_MM, offsets_of, positions_of
 
 # Times of one echo differ between slices by the rounding of the scanner: by less than both of these.
@@ -41,7 +40,6 @@ _PARTS: Mapping[SeriesPart, tuple[str, ...]] = {
     "magnitude": ("MAGNITUDE", "M", "M_FFE", "M_SE", "M_TSE", "M_IR"),
 }
 _LOCALIZERS = ("LOCALIZER", "SCOUT")
-_PLANES = ("sagittal", "coronal", "axial")
 # Normals with a smaller cosine belong to two planes; a series of several planes is a localizer.
 _ONE_PLANE = 0.9
 
@@ -66,17 +64,12 @@ class StackDescription:
     """Further attributes that tell it apart from other stacks of its series."""
 
     @property
-    def repeats(self) -> bool:
-        """Whether several images are at one position, and nothing tells them apart."""
-        return _most_at_one(self.images) > 1
-
-    @property
     def shown(self) -> str:
         """What may stand in a message: numbers and kinds, no text of a header."""
         first = self.images[0]
         facts = [
-            f"{len(self.images)} {self.plane} image{'s'[: len(self.images) > 1]} of {first.size[0]} x {first.size[1]} "
-            f"pixels ({first.spacing[0]:.4g} x {first.spacing[1]:.4g} mm)",
+            f"{number_of(len(self.images), f'{self.plane} image')} of {first.size[0]} x {first.size[1]} pixels "
+            f"({first.spacing[0]:.4g} x {first.spacing[1]:.4g} mm)",
             "" if self.number is None else f"SeriesNumber {self.number}",
             "" if self.echo_ms is None else f"echo {self.echo_ms:g} ms",
             self.part or "",
@@ -86,18 +79,6 @@ class StackDescription:
             f"as {first.name}",
         ]
         return ", ".join(fact for fact in facts if fact)
-
-
-def stacks_of(path: Path, reading: Reading = AS_IS) -> list[StackDescription]:
-    """The stacks of images in a folder, or in a file of several images, sorted by series, part, echo and phase.
-
-    Copies of an image count once. Files that are no images are left out, unless `reading.folders` is strict.
-
-    Raises:
-        DataError: a file is damaged, the position of an image is unknown, or there is no image.
-    """
-    with guarded(path):
-        return split_in_stacks(images_in(path, reading).images)
 
 
 def split_in_stacks(images: Sequence[DicomImage]) -> list[StackDescription]:
@@ -128,7 +109,7 @@ def in_several_planes(images: Sequence[DicomImage]) -> bool:
 
 def nearest_plane(image: DicomImage) -> str:
     """The anatomical plane that is nearest to an image."""
-    return _PLANES[int(np.abs(image.normal).argmax())]
+    return PLANES[int(np.abs(image.normal).argmax())]
 
 
 def series_part(header: pydicom.Dataset) -> SeriesPart | None:
@@ -137,12 +118,6 @@ def series_part(header: pydicom.Dataset) -> SeriesPart | None:
     if any("MAP" in kind and kind != "PHASE MAP" for kind in kinds):
         return "map"
     return next((part for part, words in _PARTS.items() if any(kind in words for kind in kinds)), None)
-
-
-def image_kinds(header: pydicom.Dataset) -> list[str]:
-    """The values of ImageType, in capitals."""
-    given = raw_value(header, "ImageType") or ()
-    return [given.upper()] if isinstance(given, str) else [str(kind).strip().upper() for kind in given]
 
 
 def joined_echoes(echoes: Mapping[float, list[DicomImage]]) -> dict[float, list[DicomImage]]:
@@ -167,8 +142,9 @@ def joined_echoes(echoes: Mapping[float, list[DicomImage]]) -> dict[float, list[
 
 
 def same_echo(first_ms: float, second_ms: float) -> bool:
-    """Whether two times are those of one echo, but for rounding."""
-    return abs(second_ms - first_ms) < min(SAME_ECHO_MS, SAME_ECHO * first_ms)
+    """Whether two times, in any order, are those of one echo but for rounding."""
+    apart = abs(second_ms - first_ms)
+    return apart == 0 or apart < min(SAME_ECHO_MS, SAME_ECHO * min(first_ms, second_ms))
 
 
 def _of_series(images: Sequence[DicomImage]) -> Iterator[StackDescription]:

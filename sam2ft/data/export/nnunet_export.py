@@ -15,7 +15,6 @@ from sam2ft.core.errors import DataError, listed
 from sam2ft.core.files import canonical_json, sha256_text
 from sam2ft.core.keys import path_component
 from sam2ft.data.export.nifti import file_axes, is_sheared
-from sam2ft.data.store.index import read_index
 from sam2ft.data.store.store import IMAGE_LEVELS, Store, VolumeRecord, records_digest
 
 ENDING = ".nii.gz"
@@ -150,9 +149,8 @@ def nnunet_export(store: Store, number: int, name: str = "", *, leave_out_partia
             f"{store.path}: label {reserved[0]!r} has a name that nnU-Net reserves ({', '.join(_RESERVED)}); give it "
             "another name in the dataset file (labels) and run launch/prepare.py again"
         )
-    index = read_index(store.path) or {}
-    records, notes = _whole_records(store, index, leave_out_partial=leave_out_partial)
-    splits = _splits_of(records, index)
+    records, notes = _whole_records(store, leave_out_partial=leave_out_partial)
+    splits = {one.key.subject: store.folds.get(one.key.subject, (one.split,)) for one in records}
     parts = {subject: _TEST if set(row) == {"test"} else _TRAINING for subject, row in splits.items()}
     if hidden := [one.key.subject for one in records if one.key.subject.startswith(".")]:
         raise DataError(
@@ -172,17 +170,10 @@ def nnunet_export(store: Store, number: int, name: str = "", *, leave_out_partia
     )
 
 
-def _whole_records(
-    store: Store, index: Mapping[str, Any], *, leave_out_partial: bool
-) -> tuple[list[VolumeRecord], tuple[str, ...]]:
+def _whole_records(store: Store, *, leave_out_partial: bool) -> tuple[list[VolumeRecord], tuple[str, ...]]:
     """(the volumes in which all labels were drawn, a note on others)."""
-    drawn = {(one["subject"], one["volume"]): one.get("labelled") for one in index.get("volumes", ())}
-    partial = [
-        record
-        for record in store.volumes
-        if (labelled := drawn.get((record.key.subject, record.key.volume))) is not None
-        and set(labelled) != set(store.labels.ids)
-    ]
+    every = set(store.labels.ids)
+    partial = [one for one in store.volumes if one.labelled is not None and set(one.labelled) != every]
     if not partial:
         return list(store.volumes), ()
     shown = listed([str(record.key) for record in partial], _SHOWN)
@@ -194,12 +185,6 @@ def _whole_records(
     return [record for record in store.volumes if record not in partial], (
         f"left out, because not all labels were drawn in them: {shown}",
     )
-
-
-def _splits_of(records: Sequence[VolumeRecord], index: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Subject -> its split in each fold of the store; in a store without folds its split."""
-    folds: Mapping[str, Sequence[str]] = index.get("folds", {})
-    return {one.key.subject: tuple(folds.get(one.key.subject, (one.split,))) for one in records}
 
 
 def _folds(cases: Sequence[NnunetCase], splits: Mapping[str, Sequence[str]]) -> tuple[Mapping[str, Sequence[str]], ...]:

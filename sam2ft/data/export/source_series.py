@@ -69,23 +69,33 @@ def write_segmentation(
             can refer to it.
     """
     originals = originals_of(record.folder) if originals is None else originals
-    folder = source_series(record, originals)
+    source = referable_series(record, originals)
     prediction = PredictedMask(label_map_zyx, record.geometry, labels, about)
     with without_given_names(originals, record.key):
-        source = _same_series(folder, record, originals)
         try:
             prediction_on_slices(prediction, source)
         except DataError as error:
-            raise DataError(f"{folder}: is no longer what {record.key} was prepared from: {error}") from None
-    _refuse_without_study(source, record)
-    with without_given_names(originals, record.key):
+            raise DataError(f"{source.path}: is no longer what {record.key} was prepared from: {error}") from None
         return write_dicom_seg(path, prediction, source, kind)
 
 
-def _refuse_without_study(source: "SourceImages", record: VolumeRecord) -> None:
-    """Name the volume and no file where the series lacks what was not needed to prepare it."""
+def referable_series(record: VolumeRecord, originals: Originals | None = None) -> "SourceImages":
+    """The images that a segmentation of a volume refers to, by their headers.
+
+    Args:
+        originals: see `source_series`.
+
+    Raises:
+        DataError: as `source_series`; it is another series than the volume was prepared from, or no segmentation can
+            refer to its images (tiles of a mosaic, resampled slices, no study).
+    """
+    folder = source_series(record, originals)
+    with without_given_names(originals, record.key):
+        source = _same_series(folder, record, originals)
+    # The volume is named and no file: the series lacks what was not needed to prepare it.
     if problem := study_problem(source.headers):
         raise DataError(f"{record.key}: {problem} no segmentation can be added to the study")
+    return source
 
 
 def _same_series(folder: Path, record: VolumeRecord, originals: Originals | None) -> "SourceImages":

@@ -1,7 +1,5 @@
 """Reading pairs of a header and its voxels (.hdr, .img): NIfTI pairs, and ANALYZE 7.5 with the scale factor of SPM."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -14,7 +12,6 @@ from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
 from sam2ft.data.formats.compressed import (
     as_array,
-    decompressing,
     most_bytes,
     not_readable,
     read_voxels,
@@ -27,7 +24,14 @@ from sam2ft.data.formats.description import (
     described,
     without_place,
 )
-from sam2ft.data.formats.nifti_file import header_description, nifti_header, nifti_image, one_channel, skip_bytes
+from sam2ft.data.formats.nifti_file import (
+    gzip_or_plain,
+    header_description,
+    nifti_header,
+    nifti_image,
+    one_channel,
+    skip_bytes,
+)
 from sam2ft.data.images.grids import FileImage
 
 ENDINGS = (".hdr", ".img", ".hdr.gz", ".img.gz")
@@ -51,11 +55,11 @@ def read_pair(path: Path, reading: Reading = AS_IS) -> FileImage:
     with refusing_damage(path, _KIND, HeaderDataError, ImageFileError):
         header_file, image_file = both_files(path)
         header, is_nifti = _header(header_file)
-        with _opened(image_file) as (stream, encoding):
+        with gzip_or_plain(image_file) as (stream, encoding):
             most = most_bytes(image_file, encoding)
             if is_nifti:
                 skip_bytes(stream, header.offset)
-                return nifti_image(header, stream, most, reading.believe, reading)
+                return nifti_image(header, stream, most, reading)
             return _analyze_image(header, stream, most, reading)
 
 
@@ -100,19 +104,11 @@ def _others(path: Path) -> list[Path]:
     return [path.parent / f"{stem}{other}{end}" for end in dict.fromkeys((zipped, "", ".gz"))]
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[IO[bytes], str]]:
-    with path.open("rb") as raw:
-        encoding = "gzip" if raw.read(2) == b"\x1f\x8b" else "raw"
-        raw.seek(0)
-        yield decompressing(raw, encoding), encoding
-
-
 def _header(path: Path) -> tuple[Any, bool]:
     """(header of NIfTI, or of ANALYZE as nibabel has it; whether it is NIfTI)."""
     from nibabel.spm99analyze import Spm99AnalyzeHeader
 
-    with _opened(path) as (stream, encoding):
+    with gzip_or_plain(path) as (stream, encoding):
         start = stream.read(_HEADER)
         if encoding == "gzip" and len(stream.read(_MOST_EXTENSIONS)) == _MOST_EXTENSIONS:  # to the checksum
             raise not_readable(_KIND, "its header is longer than any")
@@ -120,7 +116,7 @@ def _header(path: Path) -> tuple[Any, bool]:
         raise EOFError
     sizes = {int.from_bytes(start[:4], order) for order in ("little", "big")}
     if 540 in sizes or start[344:347] in _PAIR_MAGIC:
-        with _opened(path) as (stream, _):
+        with gzip_or_plain(path) as (stream, _):
             return nifti_header(stream, pair=True), True
     if _HEADER not in sizes:
         raise not_readable("ANALYZE", "its header does not begin with its length of 348")

@@ -11,6 +11,15 @@ from sam2ft.config.schema.dataset import Reading
 from sam2ft.core.errors import DataError
 from sam2ft.data.formats.compressed import DAMAGED
 
+_UNITS = {
+    1.0: ("mm", "millimeter", "millimeters", "millimetre", "millimetres"),
+    1e-6: ("nm", "nanometer", "nanometers", "nanometre", "nanometres"),
+    1e-3: ("um", "µm", "μm", "micron", "microns", "micrometer", "micrometers", "micrometre", "micrometres"),
+    10.0: ("cm", "centimeter", "centimeters", "centimetre", "centimetres"),
+    1000.0: ("m", "meter", "meters", "metre", "metres"),
+}
+MM_PER_UNIT = {name: factor for factor, names in _UNITS.items() for name in names}
+"""Name of a unit of length in small letters, as headers write it -> mm."""
 UNIT_LENGTH = 1e-3
 """Directions are unit vectors within this."""
 Placement = tuple[npt.NDArray[np.float64], tuple[str, ...]]
@@ -110,6 +119,14 @@ def steps_mm(
 
 def in_mm(values: npt.NDArray[np.float64]) -> str:
     return "(" + ", ".join(f"{value:.6g}" for value in values) + ") mm"
+
+
+def header_text(line: bytes) -> str:
+    """A line of a header that is text: UTF-8, or what older programs write."""
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
 
 
 def spacing_zyx_mm(reading: Reading, what: str) -> tuple[float, float, float]:

@@ -1,7 +1,5 @@
 """Reading FreeSurfer's .mgh and .mgz files: header by nibabel, voxels checked to the last byte and checksum."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -14,14 +12,13 @@ from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
 from sam2ft.data.formats.compressed import (
     as_array,
-    decompressing,
     most_bytes,
     not_readable,
     read_voxels,
     refusing_damage,
 )
 from sam2ft.data.formats.description import Description, Placement, chosen_channel, described, steps_mm
-from sam2ft.data.formats.nifti_file import one_channel
+from sam2ft.data.formats.nifti_file import gzip_or_plain, one_channel
 from sam2ft.data.images.grids import FileImage
 
 ENDINGS = (".mgh", ".mgz", ".mgh.gz")
@@ -58,7 +55,7 @@ def read_mgh(path: Path, reading: Reading = AS_IS) -> FileImage:
         DataError: naming the file, when header or contents are damaged, it ends too early, its header gives no
             directions, or it has several frames and none is chosen.
     """
-    with refusing_damage(path, "MGH", HeaderDataError), _opened(path) as (stream, encoding):
+    with refusing_damage(path, "MGH", HeaderDataError), gzip_or_plain(path) as (stream, encoding):
         header = _read_header(stream)
         channel = chosen_channel(header.shape[3], reading, header.shape)
         affine, notes = _placement(header, reading)
@@ -92,19 +89,10 @@ def _refuse_other_end(path: Path, end: int) -> None:
 
 def describe_mgh(path: Path, reading: Reading = AS_IS) -> Description:
     """What the header of a .mgh or .mgz file says; DataError when it cannot be read."""
-    with refusing_damage(path, "MGH", HeaderDataError), _opened(path) as (stream, _):
+    with refusing_damage(path, "MGH", HeaderDataError), gzip_or_plain(path) as (stream, _):
         header = _read_header(stream)
         shape = header.shape if header.shape[3] > 1 else header.shape[:3]
         return described(shape, header.shape[3], header.num_bytes, lambda: _placement(header, reading), reading)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[IO[bytes], str]]:
-    """(the decompressed file, its encoding), by its first bytes: FreeSurfer goes by them too."""
-    with path.open("rb") as raw:
-        encoding = "gzip" if raw.read(2) == b"\x1f\x8b" else "raw"
-        raw.seek(0)
-        yield decompressing(raw, encoding), encoding
 
 
 def _read_header(stream: IO[bytes]) -> _Header:

@@ -20,8 +20,8 @@ from sam2ft.data.formats.compressed import (
     read_voxels,
     refusing_damage,
 )
-from sam2ft.data.formats.description import Description, Placement, chosen_channel, described, steps_mm
-from sam2ft.data.images.grids import FileImage
+from sam2ft.data.formats.description import Description, Placement, chosen_channel, described, header_text, steps_mm
+from sam2ft.data.images.grids import LPS_TO_RAS, FileImage
 
 ENDINGS = (".mha", ".mhd")
 _TYPES = {
@@ -132,7 +132,7 @@ def _read_fields(stream: IO[bytes]) -> Mapping[str, str]:
     left = _LONGEST_HEADER
     while left > 0 and (line := stream.readline(left)):
         left -= len(line)
-        match = re.match(r"\s*(\w+)\s*[=:]\s*(.*?)\s*$", _text(line))
+        match = re.match(r"\s*(\w+)\s*[=:]\s*(.*?)\s*$", header_text(line))
         if match is None:
             if line.strip():
                 raise not_readable("MetaImage", "a line of its header is none")
@@ -143,13 +143,6 @@ def _read_fields(stream: IO[bytes]) -> Mapping[str, str]:
         if match[1] == "ElementDataFile":
             return fields
     raise not_readable("MetaImage", "its header does not end (ElementDataFile)")
-
-
-def _text(line: bytes) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        return line.decode("latin-1")
 
 
 def _numbers(text: str, name: str, count: int) -> list[float]:
@@ -227,7 +220,7 @@ def _placement(path: Path, header: _Header, reading: Reading) -> Placement:
         notes.append(
             "its header has no TransformMatrix: its orientation is unknown, so that heights of discs are not measured"
         )
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, tuple(notes)
+    return LPS_TO_RAS @ affine, tuple(notes)
 
 
 def _factor(unit: str) -> float:

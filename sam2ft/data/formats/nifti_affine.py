@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2ft.core.errors import DataError
+from sam2ft.data.formats.description import in_mm
 
 # Two fields contradict each other beyond these; headers round to float32.
 SPACING_TOLERANCE = 1e-3
@@ -127,7 +128,7 @@ def _different_affines(sform: Affine, qform: Affine) -> str | None:
         return f"sform and qform contradict each other: directions differ by up to {cosine:.3g} (cosines)"
     apart = float(np.abs(sform[:3, 3] - qform[:3, 3]).max())
     if apart > ORIGIN_TOLERANCE_VOXELS * edges.min():
-        return f"sform and qform contradict each other: origin {_mm(sform[:3, 3])} against {_mm(qform[:3, 3])}"
+        return f"sform and qform contradict each other: origin {in_mm(sform[:3, 3])} against {in_mm(qform[:3, 3])}"
     return None
 
 
@@ -144,7 +145,7 @@ def _different_spacing(
     given = others != 0
     if np.allclose(edges[given], others[given], rtol=SPACING_TOLERANCE, atol=0):
         return None
-    return f"{name} and {other} contradict each other: spacing {_mm(edges)} against {_mm(others)}"
+    return f"{name} and {other} contradict each other: spacing {in_mm(edges)} against {in_mm(others)}"
 
 
 def _with_edges(fields: AffineFields, affine: Affine) -> Affine | None:
@@ -158,7 +159,3 @@ def _with_edges(fields: AffineFields, affine: Affine) -> Affine | None:
         same = AffineFields(scaled, fields.qform, fields.pixdim, fields.base, fields.qform_code)
         return None if _contradiction(same) else scaled
     return scaled
-
-
-def _mm(values: npt.NDArray[np.float64]) -> str:
-    return "(" + ", ".join(f"{value:.6g}" for value in values) + ") mm"

@@ -49,14 +49,13 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith(ENDINGS)
 
 
-def read_nifti(path: Path, believe: str | None = None, reading: Reading = AS_IS) -> FileImage:
+def read_nifti(path: Path, reading: Reading = AS_IS) -> FileImage:
     """The image in a .nii or .nii.gz file: integers as they are, or scaled by slope and intercept of the header.
 
     Scaled integers of 1 or 2 bytes, and scaled float32, are float32; others float64.
 
     Args:
-        believe: which of sform, qform and pixdim is right where they contradict each other; null: as `reading` says.
-        reading: the choices of the dataset file.
+        reading: `believe` says which of sform, qform and pixdim is right where they contradict each other.
 
     Raises:
         DataError: naming the file, when header or contents are damaged, it ends too early or too late, its fields
@@ -64,19 +63,17 @@ def read_nifti(path: Path, believe: str | None = None, reading: Reading = AS_IS)
     """
     with refusing_damage(path, "NIfTI", HeaderDataError, ImageFileError), _opened(path) as (stream, encoding):
         header = nifti_header(stream)
-        return nifti_image(header, stream, most_bytes(path, encoding), believe or reading.believe, reading)
+        return nifti_image(header, stream, most_bytes(path, encoding), reading)
 
 
-def nifti_image(
-    header: NiftiHeader, stream: IO[bytes], most: int | None, believe: str | None, reading: Reading
-) -> FileImage:
+def nifti_image(header: NiftiHeader, stream: IO[bytes], most: int | None, reading: Reading) -> FileImage:
     """The image of a header whose voxels begin where `stream` is, which can hold `most` bytes."""
     if header.dtype.kind not in "iuf":
         raise DataError(f"holds {header.fields.get_value_label('datatype')}; expected one number per voxel")
     shape, channel = _shape_3d(header), chosen_channel(_channels(header.shape), reading, header.shape)
     voxels = read_voxels(stream, header.num_bytes, most)
     array = _scaled(one_channel(as_array(voxels, header.dtype, (*shape, -1)), channel), header.fields)
-    affine, notes = believed_affine(_affine_fields(header), believe)
+    affine, notes = believed_affine(_affine_fields(header), reading.believe)
     if len(header.shape) == 2:
         depth = np.linalg.norm(affine[:3, 2])
         notes = (*notes, f"a single 2-D image: read as one slice of {depth:.6g} mm, as its header says; check it")
@@ -102,17 +99,6 @@ def header_description(header: NiftiHeader, reading: Reading) -> Description:
         return believed_affine(_affine_fields(header), reading.believe)
 
     return described(header.shape, _channels(header.shape), header.num_bytes, place, reading)
-
-
-def nifti_size(path: Path) -> tuple[int, int]:
-    """(number of voxels, number of bytes when decoded), from the header alone.
-
-    Raises:
-        DataError: the header cannot be read.
-    """
-    with refusing_damage(path, "NIfTI", HeaderDataError, ImageFileError), _opened(path) as (stream, _):
-        header = nifti_header(stream)
-        return prod(header.shape), header.num_bytes
 
 
 def _shape_3d(header: NiftiHeader) -> tuple[int, ...]:
@@ -147,6 +133,15 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], str]]:
             what, suffix = ("is gzip-compressed", ".nii.gz") if compressed else ("is not gzip-compressed", ".nii")
             raise DataError(f"{path}: not a readable NIfTI file: its contents show that it {what}; name it {suffix}")
         encoding = "gzip" if compressed else "raw"
+        yield decompressing(raw, encoding), encoding
+
+
+@contextmanager
+def gzip_or_plain(path: Path) -> Iterator[tuple[IO[bytes], str]]:
+    """(the decompressed file, its encoding), by its first bytes, whatever its name is."""
+    with path.open("rb") as raw:
+        encoding = "gzip" if raw.read(2) == _GZIP else "raw"
+        raw.seek(0)
         yield decompressing(raw, encoding), encoding
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam2ft.core.errors import DataError
+from sam2ft.data.formats.description import MM_PER_UNIT, in_mm
 
 SPACING_TOLERANCE = 1e-3
 """Relative difference between space directions and spacings beyond which they contradict each other."""
@@ -18,14 +19,7 @@ _TO_RAS = {
     "left-anterior-superior": (-1.0, 1.0, 1.0),
     "las": (-1.0, 1.0, 1.0),
 }
-_MM_PER_UNIT = {
-    1.0: ("", "mm", "millimeter", "millimeters", "millimetre", "millimetres"),
-    1e-6: ("nm", "nanometer", "nanometers", "nanometre", "nanometres"),
-    1e-3: ("um", "µm", "μm", "micron", "microns", "micrometer", "micrometers", "micrometre", "micrometres"),
-    10.0: ("cm", "centimeter", "centimeters", "centimetre", "centimetres"),
-    1000.0: ("m", "meter", "meters", "metre", "metres"),
-}
-_FACTOR = {name: factor for factor, names in _MM_PER_UNIT.items() for name in names}
+_MM_PER_UNIT = {"": 1.0, **MM_PER_UNIT}
 
 
 def affine_of(
@@ -75,7 +69,7 @@ def _directions(
     given = np.zeros(3, dtype=bool) if edges is None else np.isfinite(edges)
     if edges is None or np.allclose(lengths[given], edges[given], rtol=SPACING_TOLERANCE, atol=0):
         return columns, []
-    problem = f"space directions and spacings contradict each other: {_mm(lengths)} against {_mm(edges)}"
+    problem = f"space directions and spacings contradict each other: {in_mm(lengths)} against {in_mm(edges)}"
     if believe == "orientation":
         return columns, [f"{problem}; the space directions are believed"]
     if believe == "spacing" and given.all() and lengths.min() > 0:
@@ -111,11 +105,7 @@ def _world_factors(header: Mapping[str, Any]) -> npt.NDArray[np.float64]:
 
 
 def _factor(field: str, unit: str) -> float:
-    name = unit.strip()
-    if name.lower() not in _FACTOR:
+    name = unit.strip().lower()
+    if name not in _MM_PER_UNIT:
         raise DataError(f"{field}: {unit!r} is an unknown unit; allowed: mm, um, cm, m (write it to the header)")
-    return _FACTOR[name.lower()]
-
-
-def _mm(values: npt.NDArray[np.float64]) -> str:
-    return "(" + ", ".join(f"{value:.6g}" for value in values) + ") mm"
+    return _MM_PER_UNIT[name]

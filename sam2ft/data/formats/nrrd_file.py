@@ -15,7 +15,7 @@ from nrrd import NRRDError
 from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError
 from sam2ft.data.formats.compressed import as_array, decompressing, most_bytes, read_voxels, refusing_damage
-from sam2ft.data.formats.description import Description, Placement, chosen_channel, described
+from sam2ft.data.formats.description import Description, Placement, chosen_channel, described, header_text
 from sam2ft.data.formats.nifti_file import skip_bytes
 from sam2ft.data.formats.nrrd_affine import affine_of
 from sam2ft.data.images.grids import FileImage, Segment
@@ -32,13 +32,11 @@ def is_nrrd(path: Path) -> bool:
     return path.name.lower().endswith(ENDINGS)
 
 
-def read_nrrd(path: Path, believe: str | None = None, reading: Reading = AS_IS) -> FileImage:
+def read_nrrd(path: Path, reading: Reading = AS_IS) -> FileImage:
     """The image or segmentation in a NRRD file; the header may lie in another file than the voxels.
 
     Args:
-        believe: orientation (space directions) or spacing (spacings), where both are given and contradict each other;
-            null: as `reading` says.
-        reading: the choices of the dataset file.
+        reading: `believe` is orientation (space directions) or spacing (spacings), where both contradict each other.
 
     Raises:
         DataError: naming the file, when header or contents are damaged, it ends too early or too late, its fields
@@ -50,7 +48,7 @@ def read_nrrd(path: Path, believe: str | None = None, reading: Reading = AS_IS) 
         channel = chosen_channel(_channels(shape, kept), reading, shape)
         if dtype.kind not in "iuf":
             raise DataError(f"holds {header['type']}; expected one number per voxel")
-        affine, notes = affine_of(header, kept, believe or reading.believe)
+        affine, notes = affine_of(header, kept, reading.believe)
         array = _one_channel(_voxels(header, stream, voxel_path, dtype, shape), kept, channel)
         oriented = "space directions" in header
         return FileImage(array, affine, "space units", notes, oriented=oriented, segments=_segments(header))
@@ -85,18 +83,6 @@ def _one_channel(array: npt.NDArray[Any], kept: list[int], channel: int) -> npt.
     return array[tuple(spans)].copy(order="F")
 
 
-def nrrd_size(path: Path) -> tuple[int, int]:
-    """(number of voxels, number of bytes when decoded), from the header alone.
-
-    Raises:
-        DataError: the header cannot be read.
-    """
-    with refusing_damage(path, "NRRD", NRRDError), path.open("rb") as stream:
-        header = _read_header(stream)
-        voxels = prod(_shape(header))
-        return voxels, voxels * _type(header).itemsize
-
-
 def num_layers(path: Path) -> int:
     """Number of layers of segments in a file of 3D Slicer, from the header alone; 1 for any other NRRD file.
 
@@ -111,7 +97,7 @@ def num_layers(path: Path) -> int:
         return prod(shape) // prod(shape[axis] for axis in _domain_axes(header, shape, layered=True))
 
 
-def read_layers(path: Path, believe: str | None = None) -> tuple[FileImage, ...]:
+def read_layers(path: Path, reading: Reading = AS_IS) -> tuple[FileImage, ...]:
     """The layers of a segmentation of 3D Slicer, as `read_nrrd` reads one; all have all segments.
 
     Raises:
@@ -125,7 +111,7 @@ def read_layers(path: Path, believe: str | None = None) -> tuple[FileImage, ...]
         others = [axis for axis in range(len(shape)) if axis not in kept]
         array = _voxels(header, stream, voxel_path, dtype, shape).transpose(*others, *kept)
         layers = array.reshape(-1, *(shape[axis] for axis in kept))
-        affine, notes = affine_of(header, kept, believe)
+        affine, notes = affine_of(header, kept, reading.believe)
         segments, oriented = _segments(header), "space directions" in header
         if segments and max(segment.layer for segment in segments) >= len(layers):
             raise DataError(
@@ -177,7 +163,7 @@ def _read_header(stream: IO[bytes]) -> Mapping[str, Any]:
         length += len(line)
         if length > _LONGEST_HEADER:
             raise DataError("not a readable NRRD file: its header does not end within a megabyte")
-        lines.append(_text(line))
+        lines.append(header_text(line))
         if not lines[0].startswith("NRRD"):
             raise DataError("not a readable NRRD file: it does not start with NRRD")
     if not lines:
@@ -187,13 +173,6 @@ def _read_header(stream: IO[bytes]) -> Mapping[str, Any]:
     if missing := [field for field in ("dimension", "type", "encoding", "sizes") if field not in header]:
         raise DataError(f"not a readable NRRD file: its header lacks {', '.join(missing)}")
     return header
-
-
-def _text(line: bytes) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        return line.decode("latin-1")
 
 
 def _type(header: Mapping[str, Any]) -> np.dtype:

@@ -1,11 +1,11 @@
 """The kinds of files that hold a volume: how each is recognised, described by its headers alone, and read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from sam2ft.config.schema.dataset import AS_IS, Reading
-from sam2ft.core.quiet import quiet_readers
+from sam2ft.config.schema.dataset import Reading
 from sam2ft.data.formats import analyze_file, array_file, mgh_file, mha_file, nifti_file, nrrd_file, picture_stack
 from sam2ft.data.formats.description import Description
 from sam2ft.data.images.grids import FileImage
@@ -50,14 +50,14 @@ READERS = {
         nifti_file.ENDINGS,
         nifti_file.is_nifti,
         nifti_file.describe_nifti,
-        lambda path, reading: nifti_file.read_nifti(path, reading=reading),
+        nifti_file.read_nifti,
     ),
     "nrrd": Reader(
         "NRRD",
         nrrd_file.ENDINGS,
         nrrd_file.is_nrrd,
         nrrd_file.describe_nrrd,
-        lambda path, reading: nrrd_file.read_nrrd(path, reading=reading),
+        nrrd_file.read_nrrd,
         _of_nhdr,
     ),
     "mha": Reader("MetaImage", mha_file.ENDINGS, mha_file.is_mha, mha_file.describe_mha, mha_file.read_mha, _of_mhd),
@@ -93,17 +93,22 @@ def companions_of(path: Path) -> tuple[Path, ...]:
     return () if reader is None else reader.companions(path)
 
 
+@cache
 def volume_endings() -> tuple[str, ...]:
     """The endings of all files that hold a volume, longest first."""
     endings = {ending for reader in READERS.values() for ending in reader.endings}
     return tuple(sorted(endings, key=lambda ending: (-len(ending), ending)))
 
 
-@quiet_readers()
-def described_file(path: Path, reading: Reading = AS_IS) -> Description | None:
-    """The description of a file by its reader; None: it is of no kind of these."""
-    reader = reader_of(path)
-    return None if reader is None else reader.describe(path, reading)
+def stem_of(name: str, more: Iterable[str] = ()) -> str:
+    """The name of a volume file without its ending, in any case; a name that is an ending alone stays.
+
+    Args:
+        more: endings of other files that hold one, those that end in another before it.
+    """
+    endings = (*more, ".seg.nrrd", *volume_endings())
+    ending = next((one for one in endings if name.lower().endswith(one)), "")
+    return name[: len(name) - len(ending)] or name
 
 
 FORMATS = (

@@ -14,20 +14,15 @@ import numpy.typing as npt
 from sam2ft.core.errors import DataError
 from sam2ft.core.quiet import DecoderComplainedError, refusing_complaints
 from sam2ft.data.formats.compressed import not_readable, refusing_damage
+from sam2ft.data.formats.description import MM_PER_UNIT
 
 Edges = tuple[float | None, float | None, float | None]
 _GREY = 1
 # Orientation (tag 274), and the functions of ImageJ's Calibration: none of values, and c0 + c1 x.
 _TOP_LEFT = 1
 _NO_CALIBRATION, _STRAIGHT_LINE = (20, 21), 0
-_MM_PER_UNIT = {
-    **dict.fromkeys(("mm", "millimeter", "millimetre", "millimeters"), 1.0),
-    **dict.fromkeys(("um", "µm", "μm", "\\u00b5m", "\\u00B5m", "micron", "microns", "micrometer"), 1e-3),
-    **dict.fromkeys(("nm", "nanometer"), 1e-6),
-    **dict.fromkeys(("cm", "centimeter"), 10.0),
-    **dict.fromkeys(("inch", "in"), 25.4),
-    **dict.fromkeys(("m", "meter"), 1000.0),
-}
+# ImageJ writes a micro sign as an escape sequence. Capitals count: Mm of OME is a megametre.
+_MM_PER_UNIT = {**MM_PER_UNIT, "\\u00b5m": 1e-3, "\\u00B5m": 1e-3, "inch": 25.4, "in": 25.4}
 # Axes of tifffile: slices (I and Q: pages that no header explains), times and channels.
 _SLICES, _CHANNELS = "ZIQ", "TC"
 _DECODED = {1, 8, 32773, 32946, 34925}

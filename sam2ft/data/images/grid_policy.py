@@ -15,9 +15,9 @@ from sam2ft.core.geometry import Geometry
 from sam2ft.data.images.grids import (
     PLACED_TOLERANCE_VOXELS,
     Volume,
-    along_axes,
+    cropped_or_padded,
+    on_axes_of,
     on_grid,
-    permuted_geometry,
     refuse_unoriented_resampling,
     resampled_nearest,
     shifted_grid,
@@ -168,18 +168,13 @@ def _on_lattice(volume: Volume, place: Place) -> Volume:
 def _cut(volume: Volume, place: Place) -> _Cut:
     """Cropped and padded by whole voxels; DataError when the lattices differ by over 0.1 voxel."""
     refuse_unoriented_resampling(volume, place.geometry, what=place.what)
-    array, start, shift = _lattice(volume, place)
+    array, start_xyz, shift = _lattice(volume, place)
     if shift > PLACED_TOLERANCE_VOXELS * min(place.geometry.spacing_zyx_mm):
         raise DataError(
             f"image and {place.what} are not on one lattice of voxels: corners lie up to {shift:.4g} mm beside "
             "those of voxels of the image"
         )
-    begin = start[::-1]
-    low, high = np.maximum(begin, 0), np.minimum(begin + array.shape, place.geometry.shape_zyx)
-    high = np.maximum(low, high)
-    inside = array[tuple(slice(a, b) for a, b in zip(low - begin, high - begin, strict=True))]
-    cut = np.full(place.geometry.shape_zyx, place.outside, dtype=array.dtype)
-    cut[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = inside
+    cut, inside = cropped_or_padded(array, start_xyz[::-1], place.geometry.shape_zyx, place.outside)
     if not inside.size:
         _refuse_elsewhere(0.0, place)
     valued = _num_valued(array, place)
@@ -191,12 +186,9 @@ def _cut(volume: Volume, place: Place) -> _Cut:
 def _lattice(volume: Volume, place: Place) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], float]:
     """(the array in the voxel order of the image, voxel xyz of the image nearest to its first, its distance in mm from
     a grid of voxels of the image that begins there)."""
-    geometry = place.geometry
-    array_xyz, affine, order = along_axes(volume, geometry, f"image and {place.what}")
-    moved = permuted_geometry(array_xyz.shape, affine, order)
-    start = np.rint(np.linalg.solve(geometry.affine, moved.affine[:, 3])[:3]).astype(int)
-    shift = shifted_grid(geometry, start, moved.shape_zyx).corner_distance_mm(moved)
-    return array_xyz.transpose(order[::-1]), start, shift
+    array_zyx, moved, start_xyz = on_axes_of(volume, place.geometry, f"image and {place.what}")
+    shift = shifted_grid(place.geometry, start_xyz, moved.shape_zyx).corner_distance_mm(moved)
+    return array_zyx, start_xyz, shift
 
 
 def _valued(array: npt.NDArray[Any], outside: float) -> npt.NDArray[np.bool_]:

@@ -170,11 +170,10 @@ def on_grid(
     if not geometry.oriented and not _alike(volume.geometry, geometry):
         plain = _placed_in_file_order(replace(volume, segments=()), geometry, what)
         return replace(plain, geometry=geometry, segments=volume.segments)
-    array_xyz, affine, order = along_axes(volume, geometry, f"{what} and {target}")
-    moved = permuted_geometry(array_xyz.shape, affine, order, oriented=geometry.oriented)
-    array, notes = array_xyz.transpose(order[::-1]), list(volume.notes)
+    array, moved, start_xyz = on_axes_of(volume, geometry, f"{what} and {target}")
+    notes = list(volume.notes)
     if (volume.segments or pad) and geometry.difference(moved, tolerance_voxels):
-        array, moved = _padded(array, moved, geometry, what, target)
+        array, moved = _padded(array, moved, start_xyz, geometry, (what, target))
         crop = "is cropped to its segments" if volume.segments else f"is smaller than the {target}"
         notes.append(f"the {what} {crop}; voxels outside of it are background")
     if difference := geometry.difference(moved, tolerance_voxels):
@@ -191,11 +190,9 @@ def united_grid(first: Volume, second: Volume) -> Geometry | None:
     On one lattice, voxels of both lie on each other within 0.1 voxel, wherever each of them begins and ends.
     """
     try:
-        array_xyz, affine, order = along_axes(second, first.geometry, "volumes")
+        _, moved, start = on_axes_of(second, first.geometry, "volumes")
     except DataError:
         return None
-    moved = permuted_geometry(array_xyz.shape, affine, order, oriented=first.geometry.oriented)
-    start = np.rint(np.linalg.solve(first.geometry.affine, moved.affine[:, 3])[:3]).astype(int)
     if shifted_grid(first.geometry, start, moved.shape_zyx).difference(moved, PLACED_TOLERANCE_VOXELS):
         return None
     size, other = np.array(first.geometry.shape_zyx[::-1]), np.array(moved.shape_zyx[::-1])
@@ -228,10 +225,17 @@ def _placed_in_file_order(volume: Volume, geometry: Geometry, what: str) -> Volu
     return on_grid(replace(volume, geometry=plain), grid, what=what)
 
 
-def along_axes(
+def on_axes_of(
     volume: Volume, geometry: Geometry, names: str
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64], tuple[int, int, int]]:
-    """(array xyz of `volume` flipped to run as `geometry` does, its affine, its axes for x, y, z of `geometry`)."""
+) -> tuple[npt.NDArray[Any], Geometry, npt.NDArray[np.int64]]:
+    """(array zyx of `volume` with the axes of `geometry`, its own grid, voxel xyz of `geometry` nearest to its first).
+
+    Args:
+        names: of both, for the message.
+
+    Raises:
+        DataError: the axes of both are not parallel.
+    """
     # Voxel steps of the volume in voxel steps of the target: a signed permutation when the axes are parallel.
     steps = np.linalg.solve(geometry.affine, volume.geometry.affine)[:3, :3]
     target_of = np.abs(steps).argmax(axis=0)
@@ -243,37 +247,47 @@ def along_axes(
             last = np.eye(4)
             last[axis, axis], last[axis, 3] = -1, array_xyz.shape[axis] - 1
             array_xyz, affine = np.flip(array_xyz, axis), affine @ last
-    first, second, third = (int(i) for i in np.argsort(target_of))
-    return array_xyz, affine, (first, second, third)
+    x, y, z = (int(axis) for axis in np.argsort(target_of))
+    moved = permuted_geometry(array_xyz.shape, affine, (x, y, z), oriented=geometry.oriented)
+    start_xyz = np.rint(np.linalg.solve(geometry.affine, moved.affine[:, 3])[:3]).astype(int)
+    return array_xyz.transpose(z, y, x), moved, start_xyz
+
+
+def cropped_or_padded(
+    array_zyx: npt.NDArray[Any], start_zyx: npt.NDArray[np.int64], shape_zyx: tuple[int, int, int], outside: float = 0
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """(an array of `shape_zyx`, the part of `array_zyx` that lies in it).
+
+    Args:
+        start_zyx: index in the result of the first voxel of `array_zyx`; may lie outside.
+        outside: value of the voxels beyond `array_zyx`.
+    """
+    low = np.maximum(start_zyx, 0)
+    high = np.maximum(low, np.minimum(start_zyx + array_zyx.shape, shape_zyx))
+    inside = array_zyx[tuple(slice(a, b) for a, b in zip(low - start_zyx, high - start_zyx, strict=True))]
+    whole = np.full(shape_zyx, outside, dtype=array_zyx.dtype)
+    whole[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = inside
+    return whole, inside
 
 
 def _padded(
-    array_zyx: npt.NDArray[Any], moved: Geometry, geometry: Geometry, what: str, target: str
+    array_zyx: npt.NDArray[Any],
+    moved: Geometry,
+    start_xyz: npt.NDArray[np.int64],
+    geometry: Geometry,
+    names: tuple[str, str],
 ) -> tuple[npt.NDArray[Any], Geometry]:
     """(the array padded with 0 or cut to the shape of `geometry`, its grid); the lattice must be the same."""
-    start_xyz = np.rint(np.linalg.solve(geometry.affine, moved.affine[:, 3])[:3]).astype(int)
-    back = np.eye(4)
-    back[:3, 3] = -start_xyz
-    whole = Geometry.from_affine(geometry.shape_zyx, moved.affine @ back, oriented=geometry.oriented)
+    what, target = names
+    whole = shifted_grid(moved, -start_xyz, geometry.shape_zyx)
     if difference := geometry.difference(whole, PLACED_TOLERANCE_VOXELS):
         raise DataError(f"{target} and {what} are on different grids: {difference}")
-    padded = np.zeros(geometry.shape_zyx, dtype=array_zyx.dtype)
-    spans = [
-        (max(start, 0), min(start + size, full))
-        for start, size, full in zip(start_xyz[::-1].tolist(), array_zyx.shape, geometry.shape_zyx, strict=True)
-    ]
-    inside = array_zyx[
-        tuple(
-            slice(low - start, max(high, low) - start)
-            for (low, high), start in zip(spans, start_xyz[::-1].tolist(), strict=True)
-        )
-    ]
+    padded, inside = cropped_or_padded(array_zyx, start_xyz[::-1], geometry.shape_zyx)
     if outside := int(np.count_nonzero(array_zyx)) - int(np.count_nonzero(inside)):
         raise DataError(
             f"{outside} labelled voxels of the {what} lie outside of the {target}; "
             f"export it on the grid of the {target}"
         )
-    padded[tuple(slice(low, max(high, low)) for low, high in spans)] = inside
     return padded, whole
 
 

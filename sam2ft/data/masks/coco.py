@@ -1,7 +1,6 @@
 """Masks as COCO annotations: polygons and run lengths of the slices of an image."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -16,6 +15,7 @@ from sam2ft.data.dicom.read_segmentation import slices_of_image
 from sam2ft.data.dicom.series import slices_by_file
 from sam2ft.data.images.grids import Segment, Volume
 from sam2ft.data.masks.layers import Layer
+from sam2ft.data.masks.pictures import first_number, last_number
 from sam2ft.data.masks.polygons import filled_polygon
 
 # COCO counts from the corner of the first pixel, whose centre is therefore (0.5, 0.5).
@@ -24,7 +24,6 @@ _CENTRE = 0.5
 _BEYOND = 1.0
 _FIRST_CHARACTER, _MOST_BITS = 48, 60
 _MOST_SHOWN = 3
-_NUMBER = re.compile(r"\d+")
 
 
 def read_polygons(path: Path, image: Volume) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
@@ -169,10 +168,10 @@ def _slices(images: Sequence[Mapping[str, Any]], image: Volume) -> tuple[dict[in
             f"file_name of its images are not those of the files of the series "
             f"({listed(sorted(files.values()), _MOST_SHOWN)}); write them as the DICOM files are called"
         )
-    numbers = {known: _NUMBER.findall(stem) for known, stem in stems.items()}
-    if not all(numbers.values()):
-        raise DataError(f"file_name without a number: {next(files[known] for known in files if not numbers[known])}")
-    found = {known: int(text[-1]) for known, text in numbers.items()}
+    numbers = {known: last_number(stem) for known, stem in stems.items()}
+    found = {known: number for known, number in numbers.items() if number is not None}
+    if len(found) < len(files):
+        raise DataError(f"file_name without a number: {next(files[known] for known in files if known not in found)}")
     if (given := image.slices.get("instanceNumber")) is not None and image.nearest_slices is None:
         # Slices of a series that is away (of a store): their numbers are known, and need not run as the slices do.
         of_number = {value: index for index, value in enumerate(given) if value is not None}
@@ -190,9 +189,8 @@ def _from_first(found: Mapping[int, int], depth: int) -> tuple[dict[int, int], t
     values = sorted(found.values())
     if len(set(values)) < len(values):
         raise DataError("two entries of images have one number in their file_name; allowed: one per slice")
-    for first in (0, 1):
-        if values == list(range(first, first + depth)):
-            return {known: value - first for known, value in found.items()}, (f"slices are numbered from {first}",)
+    if (first := first_number(values, depth)) is not None:
+        return {known: value - first for known, value in found.items()}, (f"slices are numbered from {first}",)
     raise DataError(
         f"images has {len(values)} entries, whose numbers in file_name ({listed([*map(str, values)], _MOST_SHOWN)}) "
         f"are not 0 to {depth - 1} or 1 to {depth}: it is not known which slices these are; list every slice in images"

@@ -1,7 +1,7 @@
 """Masks drawn as pictures: a folder with one PNG per slice whose palette indices or grey values are the integers."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -100,22 +100,22 @@ def _as_pages(files: Sequence[Path], image: Volume) -> list[list[int | None]]:
         return []
     pages = stack_files(folder)
     names = {page.stem: index for index, page in enumerate(pages)}
-    return [[names.get(file.stem) for file in files], _by_numbers(files, [_last_number(page) for page in pages])]
+    return [[names.get(file.stem) for file in files], _by_numbers(files, [last_number(page.stem) for page in pages])]
 
 
 def _by_numbers(files: Sequence[Path], given: Sequence[float | None]) -> list[int | None]:
     """The slice whose number, in `given`, is the last one in the name of each file."""
     slices = {value: index for index, value in enumerate(given) if value is not None}
-    numbers = [_last_number(file) for file in files]
+    numbers = [last_number(file.stem) for file in files]
     return [None if value is None else slices.get(value) for value in numbers]
 
 
 def _numbered(path: Path, files: Sequence[Path], depth: int) -> list[int]:
     """The slice of each file by the last number in its name, from 0 or 1 on."""
-    numbers = [value for file in files if (value := _last_number(file)) is not None]
-    for first in (0, 1):
-        if sorted(numbers) == list(range(first, first + depth)):
-            return [value - first for value in numbers]
+    numbers = [value for file in files if (value := last_number(file.stem)) is not None]
+    first = first_number(numbers, depth)
+    if first is not None:
+        return [value - first for value in numbers]
     if depth == 1:
         return [0]
     raise DataError(
@@ -132,9 +132,15 @@ def _refuse_other_cut(path: Path, image: Volume) -> None:
         )
 
 
-def _last_number(file: Path) -> int | None:
-    found = _NUMBER.findall(file.stem)
+def last_number(stem: str) -> int | None:
+    """The last whole number in a name; None: it has none."""
+    found = _NUMBER.findall(stem)
     return int(found[-1]) if found else None
+
+
+def first_number(numbers: Collection[int], depth: int) -> int | None:
+    """0 or 1, where numbers count all `depth` slices from there on; None: which slices they are is not known."""
+    return next((first for first in (0, 1) if sorted(numbers) == list(range(first, first + depth))), None)
 
 
 def _pixels(file: Path, shape: tuple[int, int]) -> npt.NDArray[np.uint16]:

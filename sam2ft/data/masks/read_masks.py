@@ -67,7 +67,7 @@ class MaskReader:
 
     def _of_layers(self, path: Path) -> Volume:
         """A segmentation of 3D Slicer whose segments are in layers."""
-        images = read_layers(path, self.reading.believe)
+        images = read_layers(path, self.reading)
         layers = [
             Layer(segment, np.asarray(images[segment.layer].array == segment.value)) for segment in images[0].segments
         ]

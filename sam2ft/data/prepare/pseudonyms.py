@@ -11,6 +11,7 @@ from typing import Any
 from sam2ft.config.load_dataset import DatasetConfig
 from sam2ft.core.errors import DataError, listed
 from sam2ft.core.keys import VolumeKey, checked_name
+from sam2ft.data.dicom.file import is_dicom
 from sam2ft.data.sources.paths import in_known_form
 from sam2ft.data.sources.row import DEFAULT_VOLUME, VolumeFiles
 from sam2ft.data.sources.table_lines import table_text
@@ -108,7 +109,7 @@ class Pseudonyms:
 
     def stamp(self, fingerprint: str, source: VolumeFiles) -> str:
         """The fingerprint of source files for the record: keyed wherever the volume's other entries are."""
-        keyed = self.key is not None and (self.subject_id != "folder" or source.image.is_dir())
+        keyed = self.key is not None and (self.subject_id != "folder" or _has_uids(source.image))
         return keyed_hash(self.key, "source", fingerprint) if keyed and self.key is not None else fingerprint
 
     def to_json(self) -> dict[str, str] | None:
@@ -155,10 +156,15 @@ def store_names(
         return AS_GIVEN, ()
     table = {} if config.names.table is None else read_subject_table(base / config.names.table)
     known = None if recorded is None else recorded.get("key_id")
-    if known is None and wanted == "folder" and not any(source.image.is_dir() for source in sources):
+    if known is None and wanted == "folder" and not any(_has_uids(source.image) for source in sources):
         return Pseudonyms(with_paths=False), ()
     key, notes = _key(config.names.key_path(base), out, known)
     return Pseudonyms(wanted, key, table, with_paths=False), notes
+
+
+def _has_uids(image: Path) -> bool:
+    """Whether an image is DICOM: a folder, or a file of several images."""
+    return image.is_dir() or (image.is_file() and is_dicom(image))
 
 
 def _key(path: Path, out: Path, known: str | None) -> tuple[bytes, tuple[str, ...]]:

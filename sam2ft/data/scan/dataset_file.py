@@ -12,11 +12,12 @@ from pydantic import ValidationError
 
 from sam2ft.config.load_dataset import load_dataset
 from sam2ft.config.schema.sources import Sources
-from sam2ft.core.errors import DataError, UserError, listed
+from sam2ft.core.errors import DataError, UserError, listed, printable
 from sam2ft.core.files import write_text
 from sam2ft.data.scan.found import FoundImage
 from sam2ft.data.scan.kinds import RULE, ImageKind
 from sam2ft.data.scan.plan import PlannedVolume, ScanPlan
+from sam2ft.data.scan.series_choice import description_to_choose
 from sam2ft.data.sources.find import find_sources
 from sam2ft.data.sources.patterns import find_by_patterns
 from sam2ft.data.sources.row import VolumeFiles, key_of
@@ -207,8 +208,8 @@ def _choice_of(kind: ImageKind, kinds: Sequence[ImageKind]) -> str:
     image: FoundImage = kind.first
     if not image.is_dicom:
         return f'--series "{_one_line(kind.name)}*"'
-    text = "".join("?" if letter in "*?[]" else letter for letter in kind.name)
-    keys: dict[str, Any] = {"description": text} if text.strip("? ") else {}
+    text = description_to_choose(kind.name)
+    keys: dict[str, Any] = {} if text is None else {"description": text}
     alike = [other.first for other in kinds if other.name.casefold() == kind.name.casefold()]
     for key in ("plane", "part", "echo_ms", "phase"):
         value = getattr(image, key)
@@ -246,7 +247,7 @@ def _comment(text: str) -> list[str]:
 
 
 def _one_line(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+    return printable(" ".join(text.split()))
 
 
 def patterns_for(rows: Sequence[VolumeFiles]) -> tuple[str, str | dict[str, str]] | None:

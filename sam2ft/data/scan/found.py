@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import product
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from sam2ft.config.schema.series import SeriesPart
-from sam2ft.data.images.grids import PLACED_TOLERANCE_VOXELS
-
-_PLANES = ("sagittal", "coronal", "axial")
+from sam2ft.core.errors import DataError
+from sam2ft.core.geometry import PLANES, Geometry
+from sam2ft.data.images.grids import PLACED_TOLERANCE_VOXELS, Volume, on_axes_of, shifted_grid
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,17 @@ class Grid:
         edges: npt.NDArray[np.float64] = np.linalg.norm(self.affine[:3, :3], axis=0)
         return edges
 
-    @property
-    def corners_mm(self) -> npt.NDArray[np.float64]:
-        """(8, 3): centres of the voxels in the corners, RAS."""
-        ends = np.array(list(product(*((0, size - 1) for size in self.shape))), dtype=np.float64)
-        corners: npt.NDArray[np.float64] = ends @ self.affine[:3, :3].T + self.affine[:3, 3]
-        return corners
+    @cached_property
+    def volume(self) -> Volume:
+        """A volume without values at this place."""
+        x, y, z = self.shape
+        return Volume(np.broadcast_to(np.uint8(0), (z, y, x)), Geometry.from_affine((z, y, x), self.affine))
+
+    @cached_property
+    def centre_mm(self) -> npt.NDArray[np.float64]:
+        """The middle of the grid, RAS."""
+        middle: npt.NDArray[np.float64] = self.affine[:3, :3] @ (np.array(self.shape) - 1) / 2 + self.affine[:3, 3]
+        return middle
 
 
 def same_place(mask: Grid, image: Grid, *, cropped: bool = False) -> bool:
@@ -49,27 +54,25 @@ def same_place(mask: Grid, image: Grid, *, cropped: bool = False) -> bool:
         return False
     if known == {False}:
         return mask.shape == image.shape and bool(np.allclose(mask.edges_mm, image.edges_mm, rtol=1e-3))
-    tolerance = PLACED_TOLERANCE_VOXELS * float(image.edges_mm.min())
-    if cropped:
-        return _is_part(mask, image)
-    if sorted(mask.shape) != sorted(image.shape):
+    if not cropped and (sorted(mask.shape) != sorted(image.shape) or _lie_apart(mask, image)):
         return False
-    if not np.allclose(np.sort(mask.edges_mm), np.sort(image.edges_mm), rtol=0.02):
+    try:
+        there = image.volume.geometry
+        _, moved, start_xyz = on_axes_of(mask.volume, there, "mask and image")
+    except (DataError, np.linalg.LinAlgError):
         return False
-    distances = np.linalg.norm(mask.corners_mm[:, None] - image.corners_mm[None], axis=2)
-    return bool(distances.min(axis=1).max() <= tolerance and distances.min(axis=0).max() <= tolerance)
+    if not cropped:
+        return there.difference(moved, PLACED_TOLERANCE_VOXELS) is None
+    is_inside = start_xyz.min() >= 0 and (start_xyz + moved.shape_zyx[::-1] <= image.shape).all()
+    # On the whole image, as a cropped segmentation is padded to it.
+    whole = shifted_grid(moved, -start_xyz, there.shape_zyx)
+    return bool(is_inside) and there.difference(whole, PLACED_TOLERANCE_VOXELS) is None
 
 
-def _is_part(mask: Grid, image: Grid) -> bool:
-    """Whether all voxels of a mask are voxels of an image."""
-    to_voxels = np.linalg.inv(image.affine)
-    corners = mask.corners_mm @ to_voxels[:3, :3].T + to_voxels[:3, 3]
-    steps = to_voxels[:3, :3] @ mask.affine[:3, :3]
-    return (
-        bool(np.abs(corners - np.round(corners)).max() <= PLACED_TOLERANCE_VOXELS)
-        and bool(np.allclose(np.abs(steps).max(axis=0), 1, atol=0.02))
-        and bool((np.round(corners) >= 0).all() and (np.round(corners) <= np.array(image.shape) - 1).all())
-    )
+def _lie_apart(first: Grid, second: Grid) -> bool:
+    """Whether the middles say already that the corners do not agree: a mask without a name is held to every image."""
+    apart = np.abs(first.centre_mm - second.centre_mm).max()
+    return bool(apart > PLACED_TOLERANCE_VOXELS * second.edges_mm.min())
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,4 +157,4 @@ def plane_of_grid(grid: Grid) -> str:
     if not grid.oriented:
         return ""
     along = grid.affine[:3, int(np.argmax(grid.edges_mm))]
-    return _PLANES[int(np.abs(along).argmax())]
+    return PLANES[int(np.abs(along).argmax())]

@@ -4,13 +4,15 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import translate
 from typing import Any
 
 from sam2ft.core.errors import DataError, listed
+from sam2ft.data.dicom.choice import fits_text
+from sam2ft.data.dicom.stacks import same_echo
+from sam2ft.data.formats.readers import stem_of
 from sam2ft.data.scan.found import FoundImage, FoundMask
 from sam2ft.data.scan.pairing import Pairing
-from sam2ft.data.scan.subjects import Subjects, stem_of
+from sam2ft.data.scan.subjects import Subjects
 
 _PARTS = {None: 0, "magnitude": 0, "water": 1, "in_phase": 1, "out_phase": 2, "fat": 2}
 _OTHER_PART = 3
@@ -129,10 +131,10 @@ def fits(image: FoundImage, wanted: Mapping[str, Any]) -> bool:
         own = getattr(image, key)
         if key == "description":
             text = own if image.is_dicom else image.place.name
-            if not re.match(translate(str(value).strip()), " ".join(text.split()), re.IGNORECASE):
+            if not fits_text(text, str(value)):
                 return False
         elif key == "echo_ms":
-            if own is None or (abs(own - value) >= min(0.1, 0.01 * max(min(own, value), 1e-9)) and own != value):
+            if own is None or not same_echo(own, value):
                 return False
         elif key == "phase":
             if (own or 1) != value:

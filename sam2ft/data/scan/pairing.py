@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
+from sam2ft.data.formats.readers import stem_of
 from sam2ft.data.scan.found import FoundImage, FoundMask, same_place
-from sam2ft.data.scan.subjects import Subjects, stem_of
+from sam2ft.data.scan.subjects import Subjects
 
 _RUN = re.compile(r"\d+")
 _WORDS, _JOINED_WORDS = re.compile(r"[^_\-. /]+"), re.compile(r"[^_. /]+")

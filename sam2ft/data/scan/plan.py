@@ -9,11 +9,12 @@ from typing import Any
 
 from sam2ft.core.errors import DataError, listed
 from sam2ft.core.keys import checked_name
+from sam2ft.data.formats.readers import stem_of
 from sam2ft.data.scan.found import FoundImage, FoundMask
 from sam2ft.data.scan.kinds import ImageKind, fits, mask_kind, mask_kinds
 from sam2ft.data.scan.mask_contents import are_versions
 from sam2ft.data.scan.pairing import Pair, Pairing, nearness, same_study, shown_place
-from sam2ft.data.scan.subjects import Subjects, stem_of
+from sam2ft.data.scan.subjects import Subjects
 
 _MOST_NAMES = 5
 _MOST_SUBJECTS = 3

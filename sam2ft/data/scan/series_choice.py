@@ -105,8 +105,11 @@ def _choices(image: FoundImage, wanted: Mapping[str, Any], keys: Sequence[str]) 
 
 def _value(image: FoundImage, key: str) -> Any:
     value = getattr(image, key)
-    if key != "description":
-        return value
+    return value if key != "description" else description_to_choose(value)
+
+
+def description_to_choose(description: str) -> str | None:
+    """What `series.description` may be to choose a description; None: it says nothing."""
     # Letters that are wildcards in a choice stand for any letter.
-    text = "".join("?" if letter in "*?[]" else letter for letter in " ".join(value.split()))
-    return text if text.strip("*? ") else None
+    text = "".join("?" if letter in "*?[]" else letter for letter in " ".join(description.split()))
+    return text if text.strip("? ") else None

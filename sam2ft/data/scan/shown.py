@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sam2ft.core.errors import listed
+from sam2ft.core.errors import listed, number_of, printable
 from sam2ft.data.scan.found import FoundImage
 from sam2ft.data.scan.kinds import ImageKind, mask_kind
 from sam2ft.data.scan.pairing import BY, Pairing
@@ -44,10 +44,10 @@ def overview_lines(found: Overview, width: int) -> list[str]:
     count = len(found.subjects.names)
     rule = f" ({found.subjects.rule})" if found.subjects.rule else ""
     counts = [
-        f"{_plural(count, 'subject')}{rule}",
+        f"{number_of(count, 'subject')}{rule}",
         _series(found.scan.images),
-        _plural(len(found.scan.masks), "mask"),
-        _plural(found.scan.num_files, "file"),
+        number_of(len(found.scan.masks), "mask"),
+        number_of(found.scan.num_files, "file"),
     ]
     head = f"{', '.join(map(str, found.scan.roots))}: {', '.join(counts)}"
     lines = _wrapped(found.hidden(head), width, "  ")
@@ -77,8 +77,7 @@ def series_lines(found: Overview, width: int) -> list[str]:
 
 def in_columns(header: Row, rows: Sequence[Row], width: int) -> list[str]:
     """Lines of a table that is at most `width` wide: the last column is wrapped, the others are cut where needed."""
-    # What headers and names hold must not steer the terminal.
-    table = [[_printable(cell) for cell in row] for row in (header, *rows)]
+    table = [[printable(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(header))]
     last = len(header) - 1
     room = width - len(_GAP) * last
@@ -113,7 +112,7 @@ def _series(images: Sequence[FoundImage]) -> str:
     series = len({(image.place, image.uids[0]) for image in images if image.is_dicom})
     files = sum(not image.is_dicom for image in images)
     texts = [f"{series} series"] if series else []
-    texts += [_plural(files, "image file")] if files else []
+    texts += [number_of(files, "image file")] if files else []
     return " and ".join(texts) or "no image"
 
 
@@ -232,12 +231,12 @@ def _attention(found: Overview, width: int) -> list[str]:
     add("chosen:", found.plan.choices)
     used = len(found.plan.volumes)
     add(
-        f"{_plural(used, 'volume')} of {_plural(len(found.plan.subjects), 'subject')} can be prepared; left out:",
+        f"{number_of(used, 'volume')} of {number_of(len(found.plan.subjects), 'subject')} can be prepared; left out:",
         [f"{who}: {why}" for who, why in found.plan.left_out],
     )
     add("masks of no image:", [f"{mask.path}: {why}" for mask, why in found.pairing.lonely])
     add("zip archives (--unpack DIR unpacks and scans them):", [
-        f"{archive.path}: {_plural(archive.num_files, 'file')}, {_megabytes(archive.num_bytes)}"
+        f"{archive.path}: {number_of(archive.num_files, 'file')}, {_megabytes(archive.num_bytes)}"
         for archive, _ in scan.archives
     ])  # fmt: skip
     add("cannot be read:", _unreadable(scan))
@@ -259,9 +258,9 @@ def _unreadable(scan: Scanned) -> list[str]:
 
 def _rest(scan: Scanned, width: int, hidden: Callable[[str], str]) -> list[str]:
     facts = [f"{count} DICOM {name}" for name, count in scan.others.most_common()]
-    facts += [f"{_plural(scan.copies, 'image')} that are copies"] if scan.copies else []
+    facts += [f"{number_of(scan.copies, 'image')} that are copies"] if scan.copies else []
     if scan.stray:
-        facts.append(f"{_plural(len(scan.stray), 'other file')} ({listed([path.name for path in scan.stray], 3)})")
+        facts.append(f"{number_of(len(scan.stray), 'other file')} ({listed([path.name for path in scan.stray], 3)})")
     facts += [f"{scan.hidden} hidden"] if scan.hidden else []
     return ["", *_wrapped(hidden(f"no images: {', '.join(facts)}"), width, "  ")] if facts else []
 
@@ -270,16 +269,8 @@ def _megabytes(num_bytes: int) -> str:
     return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:.1f} kB"
 
 
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
 def _wrapped(text: str, width: int, indent: str) -> list[str]:
-    text = _printable(text)
+    text = printable(text)
     lead = text[: len(text) - len(text.lstrip())]
     lines = textwrap.wrap(text, width, subsequent_indent=indent or lead, break_long_words=False, break_on_hyphens=False)
     return lines or [""]

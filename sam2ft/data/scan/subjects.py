@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sam2ft.data.formats.readers import volume_endings
+from sam2ft.data.formats.readers import stem_of
 from sam2ft.data.scan.found import FoundImage, FoundMask
 
 _GENERIC = re.compile(r"(im(g|ages?)|dicoms?|dcm|data|volumes?|scans?|raw|nifti|series|mri?|ct)[\d_]*")
@@ -31,13 +31,6 @@ class Subjects:
     @property
     def names(self) -> list[str]:
         return sorted(set(self.of_place.values()))
-
-
-def stem_of(name: str) -> str:
-    """The name of a volume file without its ending."""
-    low = name.lower()
-    ending = next((ending for ending in (".seg.nrrd", *volume_endings()) if low.endswith(ending)), "")
-    return name[: len(name) - len(ending)] if ending and len(ending) < len(name) else name
 
 
 def subjects_of(images: Sequence[FoundImage], level: int | None = None, masks: Sequence[FoundMask] = ()) -> Subjects:

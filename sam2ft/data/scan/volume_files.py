@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import nibabel
@@ -17,35 +18,11 @@ from sam2ft.data.scan.dicom_folder import without_path
 from sam2ft.data.scan.found import FoundImage, FoundMask, Grid, plane_of_grid
 from sam2ft.data.scan.mask_contents import is_mask_by_content, mask_in
 
-_MASK_WORDS = frozenset(
-    {
-        "mask",
-        "masks",
-        "seg",
-        "segs",
-        "segm",
-        "segmentation",
-        "segmentations",
-        "label",
-        "labels",
-        "labelmap",
-        "labelmaps",
-    }
-    | {
-        "labelstr",
-        "labelsts",
-        "gt",
-        "groundtruth",
-        "dseg",
-        "roi",
-        "rois",
-        "aseg",
-        "manual",
-        "annotation",
-        "annotations",
-    }
-    | {"labelmap", "contour", "contours", "labelmaps", "annotations"}
-)
+_MASK_WORDS = frozenset({
+    "mask", "masks", "seg", "segs", "segm", "segmentation", "segmentations", "dseg", "aseg", "label", "labels",
+    "labelmap", "labelmaps", "labelstr", "labelsts", "gt", "groundtruth", "roi", "rois", "manual", "annotation",
+    "annotations", "contour", "contours",
+})  # fmt: skip
 _MASK_ENDINGS = (".seg.nrrd", ".seg.mha")
 _MAP_WORDS = frozenset({"map", "maps", "t1map", "t2map", "t1rhomap", "adc", "t2maps", "t1rhomaps"})
 _PARTS: Mapping[str, SeriesPart] = {
@@ -78,12 +55,9 @@ def part_in_name(name: str) -> SeriesPart | None:
 
 def reader_at(path: Path) -> Reader | None:
     """The reader of a file or folder of pictures; None where there is none, or it cannot be looked at."""
-    try:
+    with suppress(DataError, *DAMAGE):
         return reader_of(path)
-    except DataError:
-        return None
-    except DAMAGE:
-        return None
+    return None
 
 
 class FileSorter:

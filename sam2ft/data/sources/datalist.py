@@ -1,6 +1,5 @@
 """Rows from a datalist of MONAI or of the Medical Segmentation Decathlon: lists of images and labels in JSON."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +8,13 @@ from typing import Any
 from sam2ft.config.layout_labels import described_in, table_of
 from sam2ft.config.schema.sources import ALL_FOLDS, SourceLayout
 from sam2ft.core.errors import DataError, listed
+from sam2ft.data.formats.readers import stem_of
 from sam2ft.data.sources.nnunet import channel_number
 from sam2ft.data.sources.row import VolumeFiles, key_of
 
 LISTS: Mapping[str, str] = {"training": "train", "validation": "val", "testing": "test", "test": "test"}
 """List of a datalist -> split."""
 _SHOWN = 5
-_ENDING = re.compile(r"(\.(nii|gz|nrrd|nhdr|mha|mhd|mgz|mgh|hdr|img|npy|npz|dcm|tiff?|png))+$", re.IGNORECASE)
 _OWN = ("image", "label", "mask", "fold", "subject", "volume", "site", "labelled")
 
 
@@ -129,7 +128,7 @@ def _row(
     label = label[0] if isinstance(label, list) and len(label) == 1 else label
     if not isinstance(image, str) or not isinstance(label, str) or not image:
         raise DataError(f"{where}: allowed: image and label, each a path")
-    subject = str(item.get("subject") or _ENDING.sub("", Path(image).name))
+    subject = str(item.get("subject") or stem_of(Path(image).name, [".dcm"]))
     return VolumeFiles(
         key_of(image, dataset, subject, str(item.get("volume") or "")),
         path.parent / image,

@@ -3,14 +3,11 @@
 `split` of a volume is that of fold 0. Subjects that were refused have folds too, so that they keep them.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from sam2ft.core.errors import DataError, listed
 from sam2ft.data.store.split import SPLITS
-
-if TYPE_CHECKING:
-    from sam2ft.data.store.store import Store
 
 Folds = Mapping[str, tuple[str, ...]]
 """Subject -> its split in fold 0, 1 and so on; empty where a store has no folds."""
@@ -57,17 +54,3 @@ def split_in(folds: Folds, fold: int, subjects: Collection[str]) -> dict[str, st
     if unknown := sorted(set(subjects) - folds.keys()):
         raise DataError(f"found {fold}, but store.json has no folds of {listed(unknown, _SHOWN)}")
     return {subject: folds[subject][fold] for subject in subjects}
-
-
-def folds_of(store: "Store") -> list[dict[str, list[str]]]:
-    """Split -> its stored subjects, sorted, of each fold; of a store without folds one entry with its splits."""
-    subjects = sorted({record.key.subject for record in store.volumes})
-    if not store.folds:
-        rows = [{record.key.subject: record.split for record in store.volumes}]
-    else:
-        rows = [split_in(store.folds, number, subjects) for number in range(num_folds(store.folds))]
-    return [_by_split(split_of, subjects) for split_of in rows]
-
-
-def _by_split(split_of: Mapping[str, str], subjects: Sequence[str]) -> dict[str, list[str]]:
-    return {split: [name for name in subjects if split_of[name] == split] for split in SPLITS}

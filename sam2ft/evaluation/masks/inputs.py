@@ -10,11 +10,9 @@ from sam2ft.core.files import canonical_json, sha256_file, sha256_text
 from sam2ft.core.given.wrong_kind import Wanted, not_there, wrong_kind
 from sam2ft.core.keys import VolumeKey, path_component
 from sam2ft.data.formats import array_file, picture_stack
-from sam2ft.data.formats.readers import companions_of, volume_endings
+from sam2ft.data.formats.readers import companions_of, stem_of, volume_endings
 from sam2ft.data.store.store import VolumeRecord
 
-SUFFIXES = (".seg.nrrd", *volume_endings())
-"""Endings of mask files, longest first."""
 _UNPLACED = (*array_file.ENDINGS, *picture_stack.ENDINGS)
 """Endings of files that other programs write beside a mask too: probabilities, pictures of it."""
 DICOM_SUFFIXES = (".seg.dcm", ".dcm")
@@ -69,7 +67,7 @@ def _of_folder(folder: Path, records: Sequence[VolumeRecord]) -> FoundPrediction
     masks = [path for base in _folders(folder, records) for path in _masks_in(base)]
     by_stem: dict[str, list[Path]] = {}
     for path in masks:
-        by_stem.setdefault(stem(path), []).append(path)
+        by_stem.setdefault(_stem(path), []).append(path)
     paths: dict[VolumeKey, Path] = {}
     used: set[Path] = set()
     for record in records:
@@ -99,19 +97,20 @@ def _folders(folder: Path, records: Sequence[VolumeRecord]) -> list[Path]:
 def _masks_in(folder: Path) -> list[Path]:
     """The mask files of a folder: of a pair the header, and arrays and pictures only where they stand alone."""
     found = [path for path in sorted(folder.iterdir()) if _is_mask(path)]
-    placed = {stem(path) for path in found if not path.name.lower().endswith(_UNPLACED)}
+    placed = {_stem(path) for path in found if not path.name.lower().endswith(_UNPLACED)}
     images = {
         other for path in found if path.name.lower().endswith((".hdr", ".hdr.gz")) for other in companions_of(path)
     }
     return [
         path
         for path in found
-        if path not in images and not (stem(path) in placed and path.name.lower().endswith(_UNPLACED))
+        if path not in images and not (_stem(path) in placed and path.name.lower().endswith(_UNPLACED))
     ]
 
 
 def _is_mask(path: Path) -> bool:
-    return path.is_file() and path.name.lower().endswith((*SUFFIXES, *DICOM_SUFFIXES)) and not path.name.startswith(".")
+    endings = (*volume_endings(), *DICOM_SUFFIXES)
+    return path.is_file() and path.name.lower().endswith(endings) and not path.name.startswith(".")
 
 
 def _of_table(path: Path, records: Sequence[VolumeRecord]) -> FoundPredictions:
@@ -133,12 +132,8 @@ def _of_table(path: Path, records: Sequence[VolumeRecord]) -> FoundPredictions:
     return FoundPredictions(paths, tuple(others))
 
 
-def stem(path: Path) -> str:
-    """Return the name of a file without its suffix (.nii.gz, .seg.dcm and the others above; in any case)."""
-    for suffix in (*SUFFIXES, *DICOM_SUFFIXES):
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.name
+def _stem(path: Path) -> str:
+    return stem_of(path.name, DICOM_SUFFIXES)
 
 
 def digest(path: Path) -> str:

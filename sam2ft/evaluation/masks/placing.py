@@ -9,7 +9,7 @@ from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.core.errors import DataError, naming
 from sam2ft.core.geometry import Geometry
 from sam2ft.core.labels import LabelTable
-from sam2ft.data.images.grid_policy import share_inside
+from sam2ft.data.images.grid_policy import LEAST_INSIDE, share_inside
 from sam2ft.data.images.grids import (
     Volume,
     on_grid,
@@ -25,8 +25,6 @@ from sam2ft.data.store.store import VolumeRecord
 from sam2ft.runs.evaluation_files import verified_prediction
 from sam2ft.runs.layout import EvalLayout
 
-LEAST_SHARE_INSIDE = 0.5
-"""Share of the labelled voxels of either mask that must lie inside the grid of the other for --resample."""
 MOST_UNITED = 2**30
 """Voxels of the grid that holds two cropped masks; a larger one is that of two images."""
 
@@ -154,10 +152,10 @@ def _refuse_little(path: Path, inside: float, covered: float | None) -> None:
         (1.0 if covered is None else covered, "reference lie inside the grid of the prediction"),
     )
     for share, where in shares:
-        if share < LEAST_SHARE_INSIDE:
+        if share < LEAST_INSIDE:
             raise DataError(
                 f"{path}: only {share:.0%} of the labelled voxels of the {where}; --resample needs "
-                f"{LEAST_SHARE_INSIDE:.0%}; it is another image, or its affine is wrong"
+                f"{LEAST_INSIDE:.0%}; it is another image, or its affine is wrong"
             )
 
 

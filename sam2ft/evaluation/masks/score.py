@@ -16,12 +16,13 @@ from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
 from sam2ft.core.parallel import parallel_map
 from sam2ft.core.tables.rows import SCHEMA_VERSION, TABLES, Row, sort_key, stamped
+from sam2ft.data.formats.readers import stem_of
 from sam2ft.data.images.grids import Volume
 from sam2ft.data.store.metadata import GRID_FIELDS
 from sam2ft.data.store.slice_metadata import MetadataSource
 from sam2ft.data.store.store import Store, VolumeRecord
 from sam2ft.evaluation.masks.exported import NO_NAMES, NnunetNames, names_beside
-from sam2ft.evaluation.masks.inputs import SHOWN, digest, find_predictions, stem
+from sam2ft.evaluation.masks.inputs import DICOM_SUFFIXES, SHOWN, digest, find_predictions
 from sam2ft.evaluation.masks.naming import relabelled, unnamed, without_names
 from sam2ft.evaluation.masks.placing import PlacedMask, placed_pair, read_labels, read_stored_prediction
 from sam2ft.evaluation.masks.settings import Scoring
@@ -95,7 +96,7 @@ def score_pair(
     """
     table = None if labels is None else load_label_table(labels)
     chosen = scoring or Scoring()
-    key = VolumeKey("files", stem(reference), stem(prediction))
+    key = VolumeKey("files", *(stem_of(path.name, DICOM_SUFFIXES) for path in (reference, prediction)))
 
     def read() -> _Masks:
         volume = read_labels(reference, chosen.reading, table)

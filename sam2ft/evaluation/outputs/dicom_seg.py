@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sam2ft.data.export.dicom_seg import SegmentationKind, refuse_without_highdicom
-from sam2ft.data.export.source_series import source_series, write_segmentation
+from sam2ft.data.export.source_series import referable_series, write_segmentation
 from sam2ft.data.images.volumes import read_reordered
 from sam2ft.data.prepare.originals import Originals, originals
 from sam2ft.data.store.store import Store, VolumeRecord
@@ -14,19 +14,20 @@ from sam2ft.runs.layout import EvalLayout
 
 
 def refuse_without_dicom(records: Sequence[VolumeRecord], dataset_files: Sequence[Path]) -> None:
-    """Check before the prediction that DICOM-SEG files can be written.
+    """Check before the prediction, by the headers of the series, that DICOM-SEG files can be written.
 
     Args:
         dataset_files: dataset files of the stores (`eval.dicom_sources`).
 
     Raises:
         ConfigError: highdicom is not installed.
-        UserError: a volume has no DICOM series, or its series, or the key file of its dataset, is away.
+        UserError: a volume has no DICOM series, its series or the key file of its dataset is away, or no segmentation
+            can refer to its images.
     """
     refuse_without_highdicom()
     found = _originals(records, dataset_files)
     for record in records:
-        source_series(record, found[record.folder])
+        referable_series(record, found[record.folder])
 
 
 def _originals(records: Sequence[VolumeRecord], dataset_files: Sequence[Path]) -> dict[Path, Originals | None]:

@@ -4,10 +4,10 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+from sam2ft.core.errors import number_of
 from sam2ft.core.tables.columns import GLOBAL_KEY, LABEL, integer_column
 from sam2ft.core.tables.rows import Row, Table, Value, sort_key
 from sam2ft.report.comparison.compare import ComparedEvaluation, Comparison
-from sam2ft.report.comparison.number_text import number_of
 
 LEVELS = ("slice", "volume")
 SLICE_OF_LABEL = ("dataset", "subject", "volume", "slice", "label")

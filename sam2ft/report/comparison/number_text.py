@@ -29,11 +29,6 @@ def number_text(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}"
 
 
-def number_of(count: int, what: str) -> str:
-    """`1 slice`, `2 slices`."""
-    return f"{count} {what}{'s' if count != 1 else ''}"
-
-
 def signed(value: float | None, digits: int = 3) -> str:
     """`+0.051` or `−0.020` (with the minus sign U+2212, so that columns align); a dash for None or NaN."""
     if value is None or value != value:  # noqa: PLR0124
@@ -100,8 +95,3 @@ def unit_text(unit: object) -> str:
     """A unit of the biomarker tables for display: `mm³` for mm3, `%` for percent, empty text for 1."""
     text = str(unit)
     return {"mm2": "mm²", "mm3": "mm³", "percent": "%", "1": ""}.get(text, text)
-
-
-def printable(text: object) -> str:
-    """`text` with control characters, which could move the cursor or hide text in a terminal, replaced by `�`."""
-    return "".join(sign if sign.isprintable() else "�" for sign in str(text))

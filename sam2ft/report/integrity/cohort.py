@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sam2ft.core.geometry import PLANES
 from sam2ft.core.grouping import grouped
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import LabelTable
@@ -17,7 +18,6 @@ from sam2ft.report.integrity.measure import MeasuredLabel, MeasuredVolume, sides
 
 SITES = ("site", "center", "centre", "hospital", "institution", "scanner")
 """Names of a covariate by which a cohort is judged in parts, the first that a store has."""
-PLANES = ("sagittal", "coronal", "axial")
 _FEWEST_OF_NAME = 3
 """Volumes of a name that so many subjects have are compared among themselves."""
 

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from sam2ft.core.errors import number_of
 from sam2ft.core.grouping import grouped
 from sam2ft.data.dicom.modality import MODALITIES
-from sam2ft.report.comparison.number_text import number_of
 from sam2ft.report.integrity.cohort import ReportedStore, ReportedVolume
 from sam2ft.report.integrity.out_of_line import INTENSITY, SPACING, Judged, judged, judged_signed
 

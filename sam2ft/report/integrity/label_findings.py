@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from sam2ft.core.errors import listed
+from sam2ft.core.errors import listed, number_of
 from sam2ft.core.grouping import grouped
 from sam2ft.core.keys import VolumeKey
 from sam2ft.core.labels import Label
 from sam2ft.data.prepare.leaks import SameImage
-from sam2ft.report.comparison.number_text import number_of
 from sam2ft.report.integrity.cohort import ReportedStore, ReportedVolume
 from sam2ft.report.integrity.copies import near_images, same_masks
 from sam2ft.report.integrity.findings import BAD, CHECK, NOTE, Details, StoreFinding, finding

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from statistics import median
 
+from sam2ft.core.errors import number_of
 from sam2ft.core.labels import Label
 from sam2ft.pictures.palette import colour_of
-from sam2ft.report.comparison.number_text import number_of, number_text
+from sam2ft.report.comparison.number_text import number_text
 from sam2ft.report.integrity import contact_sheet, measure
 from sam2ft.report.integrity import label_findings as of_labels
 from sam2ft.report.integrity import out_of_line as rule
@@ -16,7 +17,7 @@ from sam2ft.report.integrity.findings import BAD, CHECK, NOTE, StoreFinding, sho
 from sam2ft.report.page.rendering import content_security_policy, page_environment, page_script
 from sam2ft.report.plots.files import TEMPLATES
 
-MODULES_OF_PAGE = ("page", "tables", "filters", "jumps", "print", "ready")
+MODULES_OF_PAGE = ("page", "tables", "filters", "jumps", "large", "print", "ready")
 MOST_COLUMNS = 8
 """With more labels than this their volumes stand in one column."""
 MOST_NAMED = 12

@@ -10,6 +10,7 @@ from sam2ft.core.system.path_errors import of_disk
 Refused = Sequence[tuple[VolumeKey, str]]
 """(volume, reason) of those that a preparation refused."""
 Show = Callable[[int, int, str], None] | None
+"""Called with: number of volumes that are done, number of all, name of the last."""
 
 # Whatever is wrong with the page, the store is whole.
 _NO_PAGE = (ArithmeticError, AttributeError, DataError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)

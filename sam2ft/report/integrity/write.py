@@ -1,7 +1,6 @@
 """Writing the integrity report of a store: report.html, from its records and arrays."""
 
 import re
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import takewhile
@@ -10,7 +9,6 @@ from typing import Any
 
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import write_text
-from sam2ft.core.keys import VolumeKey
 from sam2ft.core.parallel import parallel_map
 from sam2ft.data.store.index import REPORT_PAGE, read_index
 from sam2ft.data.store.store import Store, VolumeRecord, records_digest
@@ -21,20 +19,17 @@ from sam2ft.report.integrity.kept import KeptReport, read_kept, write_kept
 from sam2ft.report.integrity.label_findings import findings_of_copies, findings_of_labels
 from sam2ft.report.integrity.measure import MeasuredVolume, measured_volume
 from sam2ft.report.integrity.render import IntegrityPage, render_integrity
+from sam2ft.report.integrity.told import Refused, Show
 
-Refusals = Sequence[tuple[VolumeKey, str]]
-"""(volume, reason)."""
-Measuring = Callable[[int, int, str], None]
-"""Called after each volume that was measured, with: number of measured ones, number of all, name."""
 # What could be the name of a file, a folder, or a text of a header.
 _NAMES = re.compile(r"""[/\\"'`]|\w\.[A-Za-z]""")
 
 
 def write_integrity_report(
     path: Path,
-    refused: Refusals | None = None,
+    refused: Refused | None = None,
     workers: int = 1,
-    progress: Measuring | None = None,
+    progress: Show = None,
     *,
     verify: bool = False,
 ) -> tuple[StoreFinding, ...]:
@@ -45,6 +40,7 @@ def write_integrity_report(
     Args:
         refused: volumes that this preparation refused, and the reasons; None: those of the last preparation.
         workers: number of processes that measure.
+        progress: called after each volume that was measured, with: number of measured ones, number of all, name.
         verify: compare the arrays of volumes that are not read again with their digests, too.
 
     Raises:
@@ -95,7 +91,7 @@ def shown_reason(reason: str, hashed: bool) -> str:
 
 
 def _measured(
-    store: Store, kept: KeptReport, workers: int, progress: Measuring | None
+    store: Store, kept: KeptReport, workers: int, progress: Show
 ) -> tuple[dict[str, MeasuredVolume], dict[str, str]]:
     """(digest -> numbers of a volume; digest -> why a volume cannot be read)."""
     digests = dict.fromkeys(record.digest for record in store.volumes)

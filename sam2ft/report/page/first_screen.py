@@ -3,22 +3,13 @@
 from collections.abc import Sequence
 
 from sam2ft.config.schema.experiment import Experiment
-from sam2ft.core.errors import DataError
+from sam2ft.core.errors import DataError, number_of
 from sam2ft.data.store.split import SPLITS
 from sam2ft.data.store.store import Store
 from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow
 from sam2ft.report.comparison.improvement import Improvement
 from sam2ft.report.comparison.misses import LabelFailures, Misses
-from sam2ft.report.comparison.number_text import (
-    MEASURE_WORDS,
-    ends_text,
-    interval,
-    number_of,
-    number_text,
-    p_said,
-    p_text,
-    signed,
-)
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, ends_text, interval, number_text, p_said, p_text, signed
 from sam2ft.report.page.content import DataLine, FirstScreen, SliceCase, Verdict
 from sam2ft.runs.stores import max_train_subjects, open_source
 from sam2ft.statistics.small_samples import FEW, LEVEL, TOO_SMALL

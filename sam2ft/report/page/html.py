@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sam2ft.config.schema.evaluation import protocol_headline
 from sam2ft.config.sweep.names import short_names
+from sam2ft.core.errors import number_of
 from sam2ft.pictures.overlay import ERRORS
 from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow, short_value, value_text
 from sam2ft.report.comparison.drawn import drawn_sentence
@@ -19,7 +20,6 @@ from sam2ft.report.comparison.number_text import (
     digits_of,
     ends_text,
     interval,
-    number_of,
     number_text,
     p_said,
     p_text,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 # Modules of templates/js in this order: the first one holds the code that the others share.
-MODULES = ("page", "tables", "filters", "cases", "slices", "plots", "jumps", "copy", "print", "ready")
+MODULES = ("page", "tables", "filters", "cases", "large", "slices", "plots", "jumps", "copy", "print", "ready")
 
 SIGNIFICANT = 0.05
 """Largest p that is called significant."""

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 
 from sam2ft.config.schema.evaluation import Evaluation, protocol_sentence
-from sam2ft.report.comparison.number_text import MEASURE_WORDS, interval, number_of, number_text
+from sam2ft.core.errors import number_of
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, interval, number_text
 from sam2ft.report.papers.evaluation_words import (
     SPLIT_WORDS,
     listed_values,

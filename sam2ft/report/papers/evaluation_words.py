@@ -3,7 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from sam2ft.config.schema.evaluation import Evaluation, protocol_headline
-from sam2ft.report.comparison.number_text import number_of, p_text
+from sam2ft.core.errors import number_of
+from sam2ft.report.comparison.number_text import p_text
 from sam2ft.report.papers.markdown import code_text, markdown_list
 from sam2ft.report.papers.study import EvaluationFacts, PairedTests, Study
 from sam2ft.statistics.bootstrap import CONFIDENCE, RESAMPLES

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sam2ft.report.comparison.number_text import printable
+from sam2ft.core.errors import printable
 from sam2ft.report.papers.tables import COUNTS, Cell, PaperRow, PaperTable, text_of
 
 NOTICE = "% made by sam2ft; \\usepackage{booktabs,rotating} in the preamble; names in other alphabets need LuaLaTeX\n"

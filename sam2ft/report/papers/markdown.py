@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sam2ft.report.comparison.number_text import number_of, printable
+from sam2ft.core.errors import number_of, printable
 
 TEMPLATES = Path(__file__).parents[1] / "templates" / "papers"
 

@@ -7,7 +7,7 @@ sentences are in templates/papers/methods.md.j2.
 import re
 from pathlib import Path
 
-from sam2ft.report.comparison.number_text import number_of
+from sam2ft.core.errors import number_of
 from sam2ft.report.papers import evaluation_words, training_words
 from sam2ft.report.papers.evaluation_words import SPLIT_WORDS, distance_words, listed_values, missed_distance_words
 from sam2ft.report.papers.markdown import rendered

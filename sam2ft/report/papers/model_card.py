@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from sam2ft.config.schema.dataset import Intensity
 from sam2ft.config.schema.evaluation import protocol_sentence
 from sam2ft.config.schema.model_names import NANO, model_name
+from sam2ft.core.errors import number_of
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, POOLED, Row
 from sam2ft.report.comparison.compare import score_of
-from sam2ft.report.comparison.number_text import MEASURE_WORDS, NOTHING, interval, number_of, number_text
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, NOTHING, interval, number_text
 from sam2ft.report.papers.evaluation_words import prompted_with, split_limit
 from sam2ft.report.papers.markdown import code_text, escaped_text, markdown_table, rendered
 from sam2ft.report.papers.study import SPLITS, DatasetFacts, EvaluationFacts, Study

@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 from sam2ft.config.schema.evaluation import protocol_sentence
 from sam2ft.config.sweep.names import short_names
+from sam2ft.core.errors import printable
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row, Value
 from sam2ft.core.tables.spreadsheet import is_run
 from sam2ft.report.comparison.compare import MEASURES, ComparedEvaluation, Comparison, score_of, value_text
 from sam2ft.report.comparison.drawn import DrawnOf, drawn_sentence
-from sam2ft.report.comparison.number_text import MEASURE_WORDS, NOTHING, printable
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, NOTHING
 from sam2ft.report.papers.evaluation_words import missed_distance_words
 from sam2ft.report.papers.markdown import escaped_text, markdown_table
 from sam2ft.statistics.small_samples import interval_words

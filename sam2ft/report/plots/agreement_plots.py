@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from sam2ft.core.errors import number_of
 from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import number_or_none
-from sam2ft.report.comparison.number_text import decimals, number_of, signed, unit_text
+from sam2ft.report.comparison.number_text import decimals, signed, unit_text
 from sam2ft.report.plots.vega import Cell, Plot, Spec, condition, ink, layer, names_left, quantitative, rounded_value
 
 LINES = (("bias", "bias"), ("loa_low", "limit"), ("loa_high", "limit"))

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
+from sam2ft.core.errors import number_of
 from sam2ft.core.tables.rows import MEAN_OF_LABELS, Row
 from sam2ft.pictures.palette import LINES
 from sam2ft.report.comparison.compare import MAIN_MEASURE, score_of
 from sam2ft.report.comparison.effects import LearningCurve
-from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_of
+from sam2ft.report.comparison.number_text import MEASURE_WORDS
 from sam2ft.report.plots.vega import (
     DOUBLE,
     SIGNS_PER_LINE,

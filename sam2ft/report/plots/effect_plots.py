@@ -4,9 +4,10 @@ import math
 from collections.abc import Sequence
 
 from sam2ft.config.sweep.names import short_names
+from sam2ft.core.errors import number_of
 from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow, short_value, value_text
 from sam2ft.report.comparison.effects import Level, MainEffect
-from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_of
+from sam2ft.report.comparison.number_text import MEASURE_WORDS
 from sam2ft.report.plots.vega import (
     DOUBLE,
     ROOM,

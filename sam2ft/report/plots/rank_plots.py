@@ -3,10 +3,11 @@
 import math
 from collections.abc import Sequence
 
+from sam2ft.core.errors import number_of
 from sam2ft.core.grouping import grouped
 from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import MAIN_MEASURE
-from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_of, p_text
+from sam2ft.report.comparison.number_text import MEASURE_WORDS, p_text
 from sam2ft.report.comparison.rank_study import MOST_RANKED, RankStudy
 from sam2ft.report.plots.vega import (
     DOUBLE,

@@ -4,8 +4,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sam2ft.core.errors import number_of
 from sam2ft.report.comparison.compare import MAIN_MEASURE, Comparison, ComparisonRow
-from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_of
+from sam2ft.report.comparison.number_text import MEASURE_WORDS
 from sam2ft.report.page.content import LabelScores, OfLabel, SubjectScores
 from sam2ft.report.plots.vega import (
     DOUBLE,

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from sam2ft.core.errors import number_of
 from sam2ft.core.tables.rows import Row
 from sam2ft.report.comparison.compare import number_or_none
-from sam2ft.report.comparison.number_text import MEASURE_WORDS, number_of
+from sam2ft.report.comparison.number_text import MEASURE_WORDS
 from sam2ft.report.page.content import SubjectScores
 from sam2ft.report.plots.vega import (
     DOUBLE,

@@ -4,10 +4,9 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sam2ft.core.errors import listed
+from sam2ft.core.errors import listed, number_of
 from sam2ft.core.grouping import grouped
 from sam2ft.report.comparison.compare import MAIN_MEASURE
-from sam2ft.report.comparison.number_text import number_of
 from sam2ft.report.comparison.point_tests import PointValues
 from sam2ft.statistics.cohort import Subject
 

@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sam2ft.report.comparison.number_text import NOTHING, printable
+from sam2ft.core.errors import printable
+from sam2ft.report.comparison.number_text import NOTHING
 from sam2ft.runs.resources.resources import resources_text
 from sam2ft.runs.states import State
 from sam2ft.sweeps.plan.cost import Amount

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from sam2ft.config.load_experiment import load_experiment
 from sam2ft.core.command import run_command
-from sam2ft.core.errors import DataError
+from sam2ft.core.errors import DataError, printable
 from sam2ft.core.given.wrong_kind import Wanted, not_there
-from sam2ft.report.comparison.number_text import printable
 from sam2ft.report.layout import ReportLayout
 from sam2ft.report.request import ReportOutcome, ReportRequest, RunState
 from sam2ft.report.terminal import ComparisonTable, coverage_table, show

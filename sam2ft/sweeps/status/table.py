@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from sam2ft.report.comparison.number_text import printable
+from sam2ft.core.errors import printable
 from sam2ft.report.terminal import show
 from sam2ft.runs.history import history_if_readable
 from sam2ft.runs.layout import ExperimentLayout

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from sam2ft.report.comparison.number_text import printable
+from sam2ft.core.errors import printable
 from sam2ft.runs.attempt.status import RunStatus
 from sam2ft.runs.layout import ExperimentLayout
 from sam2ft.runs.plan_file import newest_plan

@@ -19,9 +19,10 @@ from sam2ft.config.schema.dataset import Reading
 from sam2ft.config.schema.series import SeriesChoice
 from sam2ft.core.errors import DataError
 from sam2ft.data.dicom.choice import chosen_decay
+from sam2ft.data.dicom.contents import images_in
 from sam2ft.data.dicom.relaxometry_series import read_echoes
 from sam2ft.data.dicom.series import read_series
-from sam2ft.data.dicom.stacks import stacks_of
+from sam2ft.data.dicom.stacks import StackDescription, split_in_stacks
 from sam2ft.data.images.volumes import read_volume
 
 Writer = Callable[..., Path]
@@ -51,6 +52,10 @@ def add(tmp_path: Path, write_series: Writer) -> Add:
         return folder
 
     return add_stack
+
+
+def stacks_of(folder: Path) -> list[StackDescription]:
+    return split_in_stacks(images_in(folder).images)
 
 
 def first_values(volume: Any) -> list[float]:
@@ -193,7 +198,7 @@ def test_images_that_nothing_tells_apart_are_refused(add: Add) -> None:
     add()
     folder = add()
     (stack,) = stacks_of(folder)
-    assert stack.repeats
+    assert len(stack.images) == 6
     with pytest.raises(DataError, match=r"6 images at 3 positions.*duplicated, or two acquisitions are mixed"):
         read_series(folder)
 

@@ -52,8 +52,12 @@ def store_of(
 @pytest.fixture
 def four(tmp_path: Path, prepared: Prepared) -> Store:
     """Two subjects in train, one in val, one in test; oblique, left-handed, and along another axis than z."""
+    return store_of(tmp_path / "store", volumes_of_four(prepared), SPLITS)
+
+
+def volumes_of_four(prepared: Prepared) -> list[PreparedVolume]:
     matrices = [matrix for _, matrix in orientations()]
-    volumes = [
+    return [
         volume_of(prepared, subject, oriented(matrices[number], shape))
         for subject, number, shape in (
             ("a", 0, (4, 6, 5)),
@@ -62,7 +66,6 @@ def four(tmp_path: Path, prepared: Prepared) -> Store:
             ("d", 33, (6, 5, 4)),
         )
     ]
-    return store_of(tmp_path / "store", volumes, SPLITS)
 
 
 def exported(store: Store, out: Path, **given: Any) -> tuple[NnunetExport, Path]:

@@ -62,9 +62,9 @@ def test_fields_that_contradict_each_other_are_refused_naming_both(tmp_path, sfo
     path = save(tmp_path / "a.nii.gz", sform, qform, pixdim)
     with pytest.raises(DataError, match=rf"a\.nii\.gz: .*{message}.*believe: sform or believe: (qform|pixdim)"):
         read_volume(path)
-    assert read_nifti(path, "sform").affine == pytest.approx(sform, abs=1e-6)
+    assert read_nifti(path, Reading(believe="sform")).affine == pytest.approx(sform, abs=1e-6)
     other = "qform" if qform is not None else "pixdim"
-    found = read_nifti(path, other)
+    found = read_nifti(path, Reading(believe=other))
     assert np.linalg.norm(found.affine[:3, :3], axis=0) == pytest.approx(
         pixdim or np.linalg.norm(qform[:3, :3], axis=0), abs=1e-6
     )
@@ -79,10 +79,10 @@ def test_what_writers_round_is_no_contradiction(tmp_path: Path, degrees: float) 
 
 def test_pixdim_decides_spacings_alone(tmp_path: Path) -> None:
     path = save(tmp_path / "a.nii", turned(30), None, (0.5, 0.5, 2.5))
-    assert read_nifti(path, "pixdim").affine == pytest.approx(turned(30, (0.5, 0.5, 2.5)), abs=1e-6)
+    assert read_nifti(path, Reading(believe="pixdim")).affine == pytest.approx(turned(30, (0.5, 0.5, 2.5)), abs=1e-6)
     path = save(tmp_path / "b.nii", turned(30), turned(0))
     with pytest.raises(DataError, match=r"directions differ .* believe: pixdim cannot decide this"):
-        read_nifti(path, "pixdim")
+        read_nifti(path, Reading(believe="pixdim"))
 
 
 def test_a_quaternion_that_is_no_rotation_is_a_contradiction(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_quaternion_that_is_no_rotation_is_a_contradiction(tmp_path: Path) -> 
     path.write_bytes(data)
     with pytest.raises(DataError, match="quaternion that is no rotation"):
         read_volume(path)
-    assert read_nifti(path, "sform").affine == pytest.approx(turned(0))
+    assert read_nifti(path, Reading(believe="sform")).affine == pytest.approx(turned(0))
 
 
 @pytest.mark.parametrize("spacing", [(0.5, 0.5, 3.0), (1.0, 2.0, 3.0), (0.3, 0.4, 0.5)])

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from sam2ft.config.schema.dataset import Reading
 from sam2ft.core.errors import DataError
 from sam2ft.data.formats.declared_size import declared_size
 from sam2ft.data.formats.nifti_file import read_nifti
+from sam2ft.data.formats.readers import stem_of
 from sam2ft.data.images.volumes import read_volume
-from sam2ft.evaluation.masks.inputs import stem
 
 SHAPE, EDGES = (7, 6, 5), (0.5, 0.75, 3.0)
 AFFINE = np.diag([*EDGES, 1.0])
@@ -57,7 +58,7 @@ def test_an_edge_that_is_given_is_still_compared(tmp_path: Path, believe: str | 
         with pytest.raises(DataError, match=r"spacing \(0\.5, 0\.75, 3\) mm against \(0\.5, 0\.75, 2\.5\) mm"):
             read_nifti(path)
     else:
-        depth = np.linalg.norm(read_nifti(path, believe).affine[:3, 2])
+        depth = np.linalg.norm(read_nifti(path, Reading(believe=believe)).affine[:3, 2])
         assert depth == pytest.approx(3 if believe == "sform" else 2.5)
 
 
@@ -99,7 +100,7 @@ def test_suffixes_are_known_in_any_case(tmp_path: Path, name: str) -> None:
         plain.rename(path)
     assert np.array_equal(read_volume(path).array_zyx, sitk.GetArrayFromImage(image))
     assert declared_size(path)[1] == 420
-    assert stem(path) == "a"
+    assert stem_of(path.name) == "a"
 
 
 @pytest.mark.parametrize(("dim_info", "noted"), [(0, True), (1, True), (2, False)])

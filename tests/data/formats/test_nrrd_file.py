@@ -113,7 +113,7 @@ def test_directions_and_spacings_that_contradict_each_other_are_refused(tmp_path
         read_volume(path)
     edges = [float(edge) for edge in spacings.split()]
     for believe, wanted in (("orientation", [0.5, 0.5, 3]), ("spacing", edges)):
-        found = read_nrrd(path, believe)
+        found = read_nrrd(path, Reading(believe=believe))
         assert np.linalg.norm(found.affine[:3, :3], axis=0) == pytest.approx(wanted)
     assert read_volume(path, reading=Reading(believe="spacing")).notes[0].endswith("the spacings are believed")
 

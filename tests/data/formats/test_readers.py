@@ -9,12 +9,12 @@ import pytest
 from fixtures.damage import cut, flip_bits, overwrite
 from fixtures.formats import EDGES_ZYX, FORMATS, GIVEN, turned_affine
 
-from sam2ft.config.schema.dataset import Reading
+from sam2ft.config.schema.dataset import AS_IS, Reading
 from sam2ft.config.schema.maps import MapSource
 from sam2ft.core.errors import DataError
 from sam2ft.data.formats.declared_size import declared_size
 from sam2ft.data.formats.readers import FORMATS as SHOWN
-from sam2ft.data.formats.readers import READERS, companions_of, described_file, reader_of, volume_endings
+from sam2ft.data.formats.readers import READERS, companions_of, reader_of, volume_endings
 from sam2ft.data.images.maps import read_map
 from sam2ft.data.images.volumes import read_volume
 from sam2ft.data.masks.read_masks import read_placed_mask
@@ -50,8 +50,9 @@ def test_voxels_and_places_are_those_that_were_written(tmp_path: Path, name: str
 @pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_the_header_alone_says_grid_and_bytes(tmp_path: Path, name: str, dtype: str) -> None:
     path = FORMATS[name].write(tmp_path, values(dtype), turned_affine())
-    found = described_file(path, FORMATS[name].reading)
-    assert found is not None
+    reader = reader_of(path)
+    assert reader is not None
+    found = reader.describe(path, FORMATS[name].reading)
     assert (found.num_voxels, found.num_bytes, found.channels) == (210, 210 * np.dtype(dtype).itemsize, 1)
     assert found.problems == ()
     assert np.linalg.norm(found.affine[:3, :3], axis=0) == pytest.approx(EDGES_ZYX[::-1])
@@ -61,8 +62,9 @@ def test_the_header_alone_says_grid_and_bytes(tmp_path: Path, name: str, dtype: 
 @pytest.mark.parametrize("name", [name for name, one in FORMATS.items() if not one.placed])
 def test_a_file_without_spacing_is_described_with_the_reason_why_it_is_refused(tmp_path: Path, name: str) -> None:
     path = FORMATS[name].write(tmp_path, values("u1"), turned_affine())
-    found = described_file(path)
-    assert found is not None
+    reader = reader_of(path)
+    assert reader is not None
+    found = reader.describe(path, AS_IS)
     assert found.affine is None
     (problem,) = found.problems
     with pytest.raises(DataError) as caught:
@@ -149,7 +151,6 @@ def test_every_ending_has_one_reader_in_any_case(tmp_path: Path, ending: str) ->
 def test_other_files_have_no_reader(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     assert reader_of(tmp_path / name) is None
-    assert described_file(tmp_path / name) is None
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from sam2ft.core.errors import DataError
 from sam2ft.core.files import read_json
 from sam2ft.data.prepare.outcomes import PrepareSummary
 from sam2ft.data.prepare.prepare import prepare_dataset
-from sam2ft.data.store.folds import folds_of
+from sam2ft.data.store.folds import num_folds, split_in
+from sam2ft.data.store.split import SPLITS
 from sam2ft.data.store.store import Store, records_digest
 from sam2ft.runs.stores import open_fold, open_source, split_records
 
@@ -47,7 +48,11 @@ def prepared(folder: Path, split: str = "", sources: str = "images: cases.csv", 
 
 
 def folds(folder: Path) -> list[dict[str, list[str]]]:
-    return folds_of(Store.open(folder / "store"))
+    """Split -> its stored subjects, of each fold."""
+    store = Store.open(folder / "store")
+    subjects = sorted({record.key.subject for record in store.volumes})
+    rows = [split_in(store.folds, number, subjects) for number in range(num_folds(store.folds))]
+    return [{split: [name for name in subjects if row[name] == split] for split in SPLITS} for row in rows]
 
 
 def test_the_store_holds_every_fold_and_an_experiment_chooses_one(tmp_path: Path) -> None:
@@ -90,9 +95,7 @@ def test_without_folds_the_store_is_as_before_and_has_none(tmp_path: Path) -> No
     prepared(tmp_path, "{train: 0.5, val: 0.25, test: 0.25}")
     store = tmp_path / "store"
     assert "folds" not in (store / "store.json").read_text() + (store / "metadata_for_ml.json").read_text()
-    assert folds(tmp_path) == [
-        {s: [r.key.subject for r in Store.open(store).volumes if r.split == s] for s in ("train", "val", "test")}
-    ]
+    assert folds(tmp_path) == []
     with pytest.raises(DataError, match="the store has no folds; leave the key out, or prepare it"):
         open_source("t", DatasetSource(store=store, fold=0))
 

@@ -1,6 +1,7 @@
 """Names of subjects in a store: as given, hashed with a key, or from a table; and what a store remembers of that."""
 
 import json
+import re
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from sam2ft.data.prepare.pseudonyms import read_subject_table
 from sam2ft.data.store.key_file import key_id, keyed_hash, read_key, write_key
 from sam2ft.data.store.store import Store, record_path
 from sam2ft.phantom.dicom import DicomSeries, write_series
+from tests.fixtures.damaged_kinds import KINDS
 
 DATASET = """\
 dataset: {{name: {name}}}
@@ -287,3 +289,14 @@ def test_a_subject_that_the_split_file_lacks_is_named_so_that_its_user_finds_it(
     (raw / "split.json").write_text(json.dumps({"train": [*rest, missing], "val": [missing]}))
     with pytest.raises(DataError, match=f"subject {missing} is in two splits"):
         run(raw, write(raw, "subject_id: hash\n", split="{file: split.json}"))
+
+
+@pytest.mark.parametrize("kind", ["enhanced MR", "enhanced CT", "mosaic"])
+def test_a_file_of_several_images_has_uids_that_are_hashed(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "ds.yaml").write_text(KINDS[kind].write(tmp_path)[0])
+    summary = prepare_dataset(load_dataset(tmp_path / "ds.yaml"), tmp_path, tmp_path / "store", lambda *_: None)
+    assert not summary.refused
+    assert (tmp_path / "toy.key").is_file()
+    (record,) = Store.open(tmp_path / "store").volumes
+    (uid,) = {*record.dicom["series_uid_hmac"]}
+    assert re.fullmatch("[0-9a-f]{64}", uid)

@@ -1,6 +1,7 @@
 """DICOM segmentations beside the predictions of an evaluation."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -14,7 +15,9 @@ from sam2ft.data.images.volumes import write_nifti
 from sam2ft.data.prepare.prepare import prepare_dataset
 from sam2ft.data.store.store import Store
 from sam2ft.evaluation.checkpoints import CheckpointRequest, evaluate_checkpoint
+from sam2ft.evaluation.outputs.dicom_seg import refuse_without_dicom
 from sam2ft.phantom.dicom import DicomSeries, write_series
+from tests.fixtures.damaged_kinds import KINDS
 
 pytestmark = pytest.mark.sam2
 DATASET = """\
@@ -69,3 +72,39 @@ def test_a_store_without_series_is_refused_before_anything_is_evaluated(toy, tmp
     with pytest.raises(DataError, match="toy/e/image: comes from no file"):
         evaluate_checkpoint(request)
     assert not (tmp_path / "out").exists()
+
+
+def uneven(folder: Path) -> str:
+    text, files = KINDS["series"].write(folder)
+    header = pydicom.dcmread(files[1])
+    header.ImagePositionPatient = [*header.ImagePositionPatient[:2], float(header.ImagePositionPatient[2]) + 0.9]
+    header.save_as(files[1])
+    return f"{text}irregular: resample\n"
+
+
+def of_no_study(folder: Path) -> str:
+    text, files = KINDS["series"].write(folder)
+    for path in files:
+        header = pydicom.dcmread(path)
+        header.StudyInstanceUID = ""
+        header.save_as(path)
+    return text
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (lambda folder: KINDS["mosaic"].write(folder)[0], "its slices are tiles of mosaic images"),
+        (uneven, "its slices were resampled to even distances"),
+        (of_no_study, "without .*StudyInstanceUID"),
+    ],
+    ids=["mosaic", "uneven", "no study"],
+)
+def test_a_series_that_no_segmentation_can_refer_to_is_refused_before_the_prediction(
+    tmp_path: Path, write: Callable[[Path], str], reason: str
+):
+    (tmp_path / "dataset.yaml").write_text(write(tmp_path))
+    summary = prepare_dataset(load_dataset(tmp_path / "dataset.yaml"), tmp_path, tmp_path / "store", lambda *_: None)
+    assert not summary.refused
+    with pytest.raises(DataError, match=reason):
+        refuse_without_dicom(Store.open(tmp_path / "store").volumes, [tmp_path / "dataset.yaml"])

@@ -137,3 +137,17 @@ def test_a_page_of_500_volumes_is_small_and_answers_soon(tmp_path: Path, opened:
     assert path.stat().st_size < MOST_BYTES
     page = opened(path)
     assert int(page.get_attribute("html", "data-ready")) < 1000 * SECONDS_UNTIL_INTERACTIVE
+
+
+def test_a_contact_sheet_opens_larger_than_on_the_page_and_says_its_sides(page_file: Path, opened: Open) -> None:
+    page = opened(page_file, viewport={"width": 1400, "height": 900})
+    place = page.evaluate("location.hash")
+    for number in (2, 5):
+        page.click(f"#volume-{number} a.picture")
+        shown = page.locator("dialog img")
+        assert shown.get_attribute("src") == page.locator(f"#volume-{number} .sheet img").get_attribute("src")
+        assert shown.bounding_box()["width"] > 1000
+        assert "(left R, right L, top A, bottom P)" in page.locator("dialog p").inner_text()
+        page.keyboard.press("Escape")
+        assert not page.locator("dialog").is_visible()
+    assert page.evaluate("location.hash") == place

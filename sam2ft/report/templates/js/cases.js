@@ -1,5 +1,5 @@
 // Slices with pictures: those of one point at a time, or those with one label, its worst first (what was missed before
-// what was predicted where nothing is, then by Dice of the label); pictures open large.
+// what was predicted where nothing is, then by Dice of the label).
 const FIRST_SHOWN = 6;
 const list = document.getElementById("case-list");
 const cases = list ? [...list.children] : [];
@@ -82,40 +82,4 @@ if (cases.length) {
   for (const link of document.querySelectorAll("a[data-cases-of-label]")) {
     link.addEventListener("click", () => show(cases[0].dataset.run, link.dataset.casesOfLabel, ""));
   }
-}
-
-const large = element("dialog", { className: "large", "aria-label": "picture in full size" });
-const picture = element("img", { alt: "" });
-const words = element("p");
-const close = element("button", { type: "button", className: "plain" }, "Close");
-let current = null; // a picture of the first screen is among the cases, too
-const step = (by) => {
-  const shown = [...document.querySelectorAll("a.picture")].filter((link) => link.offsetParent !== null);
-  const next = shown[shown.indexOf(current) + by];
-  if (next) open(next);
-};
-const open = (link) => {
-  current = link;
-  picture.src = link.href;
-  picture.alt = link.querySelector("img").alt;
-  words.textContent = picture.alt;
-  if (!large.open) large.showModal();
-};
-const before = element("button", { type: "button", className: "plain" }, "Previous");
-const after = element("button", { type: "button", className: "plain" }, "Next");
-large.append(picture, words, before, after, close);
-document.body.append(large);
-close.addEventListener("click", () => large.close());
-before.addEventListener("click", () => step(-1));
-after.addEventListener("click", () => step(1));
-large.addEventListener("keydown", (event) => {
-  if (event.key === "ArrowLeft") step(-1);
-  if (event.key === "ArrowRight") step(1);
-});
-for (const link of document.querySelectorAll("a.picture")) {
-  link.addEventListener("click", (event) => {
-    if (event.metaKey || event.ctrlKey || event.shiftKey) return;
-    event.preventDefault();
-    open(link);
-  });
 }
