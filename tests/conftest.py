@@ -14,7 +14,7 @@ import pytest
 from sam2ft.core.digests import verified_files
 
 pytest_plugins = tuple(
-    f"fixtures.{name}" for name in ("devices", "owners", "points", "scoring", "stores", "trainings", "workplace")
+    f"fixtures.{name}" for name in ("devices", "owners", "points", "processes", "scoring", "stores", "trainings", "workplace")
 )
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +48,7 @@ def shared_cases() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def nothing_told_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+def nothing_told_yet(process_is_left_as_it_was: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test begins as a new process, which has read no file and told no damage."""
     monkeypatch.setattr(verified_files, "_UNVERIFIED", {})
     monkeypatch.setattr(verified_files, "_TOLD", set())

@@ -94,7 +94,7 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def whole(toy_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
     """(working directory of a finished study, a copy of it); the working directory of the process meanwhile."""
     work, before = tmp_path_factory.mktemp("flips") / "study", Path.cwd()
@@ -105,7 +105,7 @@ def whole(toy_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     os.chdir(before)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def expected(whole: tuple[Path, Path]) -> Callable[[Callable[[], Numbers]], Outcome]:
     """What a command gives in the undamaged study."""
     known: dict[Callable[[], Numbers], Outcome] = {}
