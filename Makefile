@@ -51,10 +51,10 @@ demo-real: $(READY) ## the same steps on real CT and MR volumes from PyPI packag
 	$(PY) launch/sweep.py experiments/demo_real.yaml --local 2
 
 test: $(READY) ## the tests for every change (under 10 minutes on 2 cores)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not slow and not slurm" $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not slurm" $(ARGS)
 
 test-slow: $(READY) ## the longer tests: real nano training, demo with three seeds
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n 2 --dist loadfile -m "slow and not slurm" --timeout 1800 $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "slow and not slurm" --timeout 1800 $(ARGS)
 
 test-slurm: $(READY) ## the tests on a real Slurm, started on this machine (root, Debian or Ubuntu)
 	$(PY) -m pytest tests/devcluster -m slurm --timeout 900 -rs $(ARGS)

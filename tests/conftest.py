@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,32 @@ import pytest
 
 from sam2ft.core.digests import verified_files
 
-pytest_plugins = tuple(
-    f"fixtures.{name}" for name in ("devices", "owners", "points", "scoring", "stores", "trainings", "workplace")
-)
+SHARED = ("devices", "owners", "points", "processes", "scoring", "stores", "trainings", "workplace")
+pytest_plugins = tuple(f"fixtures.{name}" for name in SHARED)
 
 ROOT = Path(__file__).parents[1]
+
+
+LONGEST = (
+    "tests/test_demo.py",
+    "tests/torture/test_flips.py",
+    "tests/jobs/test_killed.py",
+    "tests/test_processors.py",
+    "tests/test_benchmarks.py",
+    "tests/torture/test_disk_faults.py",
+    "tests/remedies/test_remedies.py",
+    "tests/report/browser/test_page_in_browser.py",
+    "tests/distributed/test_failure_watch.py",
+    "tests/test_end_to_end.py",
+)
+"""Files that take minutes. Each is one worker's, so one that begins last keeps that worker when the others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files come first; the Makefile tells xdist to keep this order."""
+    places = {ROOT / name: place for place, name in enumerate(LONGEST)}
+    assert all(path.is_file() for path in places), "LONGEST names a file that is gone"
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -48,7 +70,7 @@ def shared_cases() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def nothing_told_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+def nothing_told_yet(process_is_left_as_it_was: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test begins as a new process, which has read no file and told no damage."""
     monkeypatch.setattr(verified_files, "_UNVERIFIED", {})
     monkeypatch.setattr(verified_files, "_TOLD", set())
@@ -182,10 +204,8 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture
-def opened(chromium: Any) -> Iterator[Callable[..., Any]]:
-    """Opens a page of a report from disk, without a network; fails for any complaint on the console and for any request
-    that leaves the disk."""
+@contextmanager
+def _opening(chromium: Any) -> Iterator[Callable[..., Any]]:
     contexts, complaints = [], []
 
     def open_page(path: Path, **settings: Any) -> Any:
@@ -206,6 +226,21 @@ def opened(chromium: Any) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture
+def opened(chromium: Any) -> Iterator[Callable[..., Any]]:
+    """Opens a page of a report from disk, without a network; fails for any complaint on the console and for any request
+    that leaves the disk."""
+    with _opening(chromium) as open_page:
+        yield open_page
+
+
+@pytest.fixture(scope="module")
+def kept_open(chromium: Any) -> Iterator[Callable[..., Any]]:
+    """`opened` for pages that several tests of a module look at."""
+    with _opening(chromium) as open_page:
+        yield open_page
+
+
+@pytest.fixture(scope="session")
 def walk_down() -> Callable[[Any], None]:
     """Goes through a page as a reader scrolls, with everything unfolded, until all plots and pictures are there."""
 

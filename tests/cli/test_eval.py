@@ -102,25 +102,18 @@ def test_a_folder_with_foreign_files_is_scored_and_they_are_named(toy: Any) -> N
 
 
 @pytest.mark.sam2
-def test_checkpoints_that_do_not_fit_are_refused_with_the_keys(toy: Any) -> None:
+def test_a_checkpoint_that_does_not_fit_is_refused_with_the_keys(toy: Any) -> None:
     import torch
     from safetensors.torch import load_file
 
     state = load_file(toy.weights)
-    torch.save({"model": state}, toy.folder / "half.pt")
-    content = (toy.folder / "half.pt").read_bytes()
-    (toy.folder / "half.pt").write_bytes(content[: len(content) // 2])
     odd = {key: tensor for key, tensor in state.items() if key != "mask_downsample.weight"}
     odd |= {"ghost.weight": torch.zeros(1), "sam_mask_decoder.iou_token.weight": torch.zeros(1, 7)}
     torch.save({"model": odd}, toy.folder / "odd.pt")
     before = toy.files()
-
-    def refused(name: str, *parts: str) -> None:
-        assert_refused(toy, before, ("--ckpt", name, "--data", "data/toy", *QUICK), name, *parts)
-
-    refused("half.pt", "not a checkpoint that can be read safely")
     shape = "sam_mask_decoder.iou_token.weight is (1, 7), expected (1, 128)"
-    refused("odd.pt", "1 missing: mask_downsample.weight", "1 unexpected: ghost.weight", shape)
+    told = ("odd.pt", "1 missing: mask_downsample.weight", "1 unexpected: ghost.weight", shape)
+    assert_refused(toy, before, ("--ckpt", "odd.pt", "--data", "data/toy", *QUICK), *told)
 
 
 @pytest.mark.sam2

@@ -1,6 +1,5 @@
 """launch/prepare.py as a user meets it: exit codes, messages, and no torch."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -76,29 +75,6 @@ def test_a_folder_that_cannot_be_written_ends_with_2_and_its_name(raw: Path, out
     assert done.returncode == 2
     assert f"{out}: {reason}" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
-def test_a_full_file_system_ends_with_4_and_the_same_command_goes_on_when_there_is_room(raw: Path) -> None:
-    small = raw / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(small)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("this machine does not allow mounting")
-    try:
-        for _ in range(2):
-            done = prepare(raw, "dataset.yaml", "--out", "small/store")
-            assert done.returncode == 4
-            assert done.stderr.count("no space left on device") == 1
-            assert "small/store/" in done.stderr
-            assert "Traceback" not in done.stderr
-        subprocess.run(["mount", "-o", "remount,size=2m", str(small)], check=True)
-        assert prepare(raw, "dataset.yaml", "--out", "small/store").returncode == 0
-        store = Store.open(small / "store")
-        store.verify(store.volumes)
-        assert len(store.volumes) == 2
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
 
 
 def test_when_every_subject_is_refused_it_ends_with_2_and_makes_nothing(raw: Path) -> None:

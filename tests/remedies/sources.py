@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,7 +248,9 @@ def an_image_of_an_unknown_kind(raw: Raw) -> str:
     for subject in AB:
         line = next(part for part in shown.split("WriteImage(ReadImage('")[1:] if part.startswith(f"{subject}.vtk"))
         target = line.split("'")[2]
-        SimpleITK.WriteImage(SimpleITK.ReadImage(f"vtk/{subject}.vtk"), f"vtk/{target}")
+        # As a user runs it. In this process ITK's reader of VTK would leave the locale C, and thus ASCII, behind.
+        code = f"from SimpleITK import *; WriteImage(ReadImage('{subject}.vtk'), '{target}')"
+        subprocess.run([sys.executable, "-c", code], cwd="vtk", check=True)
     raw.settings("dicom/{subject}", f"vtk/{{subject}}{target[1:]}")
     _prepared(raw)
     return shown

@@ -117,10 +117,11 @@ def test_an_unknown_site_names_the_known_ones_and_a_bad_file_its_lines(slurm, si
 
 def test_the_python_of_the_job_is_started_behind_the_jobs_own_lines(sites, workplace):
     sites(f"slurm: {{environment: {{PYTHONPATH: {ROOT}}}, python: '{sys.executable}'}}\n")
-    finding = next(one for one in check_site("here") if one.subject == "python")
+    findings = list(check_site("here"))
+    finding = next(one for one in findings if one.subject == "python")
     assert finding.result == "ok", finding.text
     # On a login node only the driver that the nodes need is known.
-    (gpu,) = (one for one in check_site("here") if one.subject == "GPU driver")
+    (gpu,) = (one for one in findings if one.subject == "GPU driver")
     assert gpu.result in ("unknown", "ok")
     assert "driver" in gpu.text
     sites(f"slurm: {{environment: {{PYTHONPATH: {ROOT}}}}}\nresources: {{gpus_per_node: 0}}\n")

@@ -43,12 +43,6 @@ def faults_over(num_calls: int, count: int, seed: int) -> list[Fault]:
     return faults
 
 
-@pytest.mark.timeout(1200)
-def test_a_failed_write_of_prepare_is_one_line_and_the_same_command_finishes(trial):
-    """A few with the cheapest command; the slow test has the others."""
-    check(trial("prepare"), 4, seed=1)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.sam2
@@ -76,7 +70,7 @@ def check(trial: Trial, count: int, seed: int) -> None:
 
 
 @pytest.mark.sam2
-@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("number", NUMBERS[:2])  # each number by itself: test_path_errors
 def test_the_status_of_a_run_says_disk_with_the_path_when_it_can_still_be_written(
     nursery: Nursery, short_toy: Path, tmp_path: Path, number: int
 ):
@@ -189,7 +183,7 @@ def test_a_full_file_system_says_so_on_every_attempt_and_the_command_finishes_wh
     work = fresh(scans, tmp_path / "work")
     (small.seen / "filler").write_bytes(bytes(40_000))
     call = (*CALLS[command], "--out", str(small.folder / "out"))
-    for _ in range(3):
+    for _ in range(2):
         done = launched(*call, cwd=work, within=small.entering(work))
         assert done.returncode == 4, done.stderr
         lines = [line for line in done.stderr.splitlines() if "full (no space left on device)" in line]

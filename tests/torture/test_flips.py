@@ -20,7 +20,8 @@ from fixtures.study import Numbers, Outcome, outcome_of
 
 from sam2ft.core.errors import ClaimedError, DiskError, IncompleteError, UserError
 
-pytestmark = pytest.mark.sam2
+# A study of a file of every kind is made first, in processes of its own; each test needs it.
+pytestmark = [pytest.mark.sam2, pytest.mark.slow]
 TYPED = (UserError, IncompleteError, DiskError, ClaimedError)
 EXPERIMENT = """\
 experiment: {name: toy, seed: 42}
@@ -94,7 +95,7 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def whole(toy_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
     """(working directory of a finished study, a copy of it); the working directory of the process meanwhile."""
     work, before = tmp_path_factory.mktemp("flips") / "study", Path.cwd()
@@ -105,7 +106,7 @@ def whole(toy_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     os.chdir(before)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def expected(whole: tuple[Path, Path]) -> Callable[[Callable[[], Numbers]], Outcome]:
     """What a command gives in the undamaged study."""
     known: dict[Callable[[], Numbers], Outcome] = {}
@@ -234,10 +235,8 @@ def campaign(
 
 LEAST = 4
 """Damages of each kind."""
-FAST = ("store.json", "record of a volume", "array", "_SUCCESS", "table of an evaluation")
 
 
-@pytest.mark.slow
 def test_a_command_that_is_repeated_gives_the_same_numbers(
     whole: tuple[Path, Path], expected: Callable[[Callable[[], Numbers]], Outcome]
 ) -> None:
@@ -255,20 +254,7 @@ def test_the_oracle_sees_a_wrong_number(
         campaign(whole, expected, {"array": KINDS["array"]}, files=2, most=3, commands=1)
 
 
-def test_a_sample_of_damaged_files(
-    whole: tuple[Path, Path], expected: Callable[[Callable[[], Numbers]], Outcome]
-) -> None:
-    kinds = {
-        name: Kind(KINDS[name].patterns, tuple(one for one in KINDS[name].commands if one in CHEAP)) for name in FAST
-    }
-    campaign(whole, expected, kinds, files=2, most=2, commands=1)
-
-
-CHEAP = (study.read_store, study.in_notebook)
-
-
 # More: SAM2FT_FLIPS=<files of a kind>,<damages of a file>,<commands after each>, such as 16,9,4 (an hour).
-@pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_every_kind_of_file(whole: tuple[Path, Path], expected: Callable[[Callable[[], Numbers]], Outcome]) -> None:
     files, most, commands = map(int, os.environ.get("SAM2FT_FLIPS", "6,2,1").split(","))

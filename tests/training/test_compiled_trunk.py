@@ -129,7 +129,7 @@ def test_a_traced_backward_pass_differs_by_rounding_only(lora: bool) -> None:
     ("kind", "settings"),
     [
         ({}, {"precision": "bf16", "batches_per_step": 2}),
-        ({"lora": True}, {"ema": {"decay": 0.5}}),
+        pytest.param({"lora": True}, {"ema": {"decay": 0.5}}, marks=pytest.mark.slow),
     ],
 )
 def test_a_traced_trunk_trains_to_the_same_bits_under_the_same_names(
@@ -217,9 +217,7 @@ def test_without_a_compiler_training_is_refused_with_the_reason(
 def test_the_key_decides(point_with: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, wanted: bool) -> None:
     asked: list[str] = []
     monkeypatch.setattr(build_module, "refuse_without_compiler", lambda device: asked.append(device.type))
-    monkeypatch.setattr(
-        build_module, "compile_trunk", lambda model: (asked.append("model"), compile_trunk(model, "eager"))
-    )
+    monkeypatch.setattr(build_module, "compile_trunk", lambda model: asked.append("model"))
     point_with("module.num_epochs=1", f"module.compile={str(wanted).lower()}").train()
     assert asked == (["cpu", "model"] if wanted else [])
 

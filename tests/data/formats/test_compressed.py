@@ -4,6 +4,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from sam2ft.data.formats.compressed import CHUNK, decompressing
 
 
+@cache
 def parts(seed: int) -> list[bytes]:
     """Contents that are compressed well, badly, not at all, and longer than a chunk."""
     rng = np.random.default_rng(seed)
@@ -23,6 +25,7 @@ def parts(seed: int) -> list[bytes]:
     ]
 
 
+@cache
 def members(seed: int, padding: bytes = b"") -> bytes:
     levels = np.random.default_rng(seed).integers(0, 10, 5)
     return (

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,36 @@ def hostile(sweep: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
     return sweep(tmp_path_factory.mktemp("hostile"), 5, hostile=HOSTILE)
 
 
+@pytest.fixture(scope="module")
+def pages() -> dict[Path, Any]:
+    """Pages that were walked down once, which takes longer than most tests."""
+    return {}
+
+
+@pytest.fixture
+def walked(pages: dict[Path, Any], kept_open: Open, walk_down: Callable[[Any], None]) -> Iterator[Open]:
+    """walked(path): the page with everything unfolded, drawn and loaded; tests share it and leave it so."""
+
+    def page_of(path: Path) -> Any:
+        if path not in pages:
+            pages[path] = kept_open(path)
+            walk_down(pages[path])
+        return pages[path]
+
+    yield page_of
+    for page in pages.values():
+        page.emulate_media(media="screen")
+        page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true })")
+
+
 def points(page: Any) -> list[str]:
     """The shown rows of the comparison, from above."""
     return page.evaluate("[...document.querySelectorAll('#comparison tbody tr:not([hidden])')].map(row => row.id)")
 
 
 @pytest.mark.parametrize("page_of", ["of_twelve", "hostile"])
-def test_everything_is_drawn_and_loaded_and_nothing_complains(
-    page_of: str, request: Any, opened: Open, walk_down: Callable[[Any], None]
-) -> None:
-    page = opened(request.getfixturevalue(page_of))
-    walk_down(page)
+def test_everything_is_drawn_and_loaded_and_nothing_complains(page_of: str, request: Any, walked: Open) -> None:
+    page = walked(request.getfixturevalue(page_of))
     assert page.locator("figure.plot").count() == page.locator("figure.plot canvas").count() >= 8
     broken = page.evaluate("[...document.images].filter(i => i.offsetParent && !(i.complete && i.naturalWidth)).length")
     assert broken == 0
@@ -251,9 +270,8 @@ def test_plots_follow_the_readers_light_or_dark(of_twelve: Path, opened: Open) -
 
 
 @pytest.mark.slow
-def test_paper_gets_the_static_pictures(of_twelve: Path, opened: Open, walk_down: Callable[[Any], None]) -> None:
-    page = opened(of_twelve)
-    walk_down(page)
+def test_paper_gets_the_static_pictures(of_twelve: Path, walked: Open) -> None:
+    page = walked(of_twelve)
     page.emulate_media(media="print")
     assert page.locator("figure.plot img").first.is_visible()
     assert not page.locator("figure.plot canvas").first.is_visible()
@@ -281,9 +299,8 @@ def contrast(page: Any, *names: str) -> float:
 
 
 @pytest.mark.slow
-def test_fields_and_pictures_have_names(of_twelve: Path, opened: Open, walk_down: Callable[[Any], None]) -> None:
-    page = opened(of_twelve)
-    walk_down(page)
+def test_fields_and_pictures_have_names(of_twelve: Path, walked: Open) -> None:
+    page = walked(of_twelve)
     for what, named in (
         ("main input, main select", "one.labels.length && one.labels[0].textContent"),
         ("main img", "one.alt"),
@@ -303,9 +320,8 @@ def test_a_phone_shows_it_without_scrolling_sideways(
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
 
 
-def test_hostile_names_are_text_and_run_nothing(hostile: Path, opened: Open, walk_down: Callable[[Any], None]) -> None:
-    page = opened(hostile)
-    walk_down(page)
+def test_hostile_names_are_text_and_run_nothing(hostile: Path, walked: Open) -> None:
+    page = walked(hostile)
     for select in page.locator("main select").all():
         if select.is_visible():
             select.select_option(index=1)
@@ -345,7 +361,7 @@ def of_long_names(sweep: Callable[..., Path], tmp_path_factory: pytest.TempPathF
     return sweep(tmp_path_factory.mktemp("long"), 5, hostile=" of a long name that nobody would abbreviate")
 
 
-@pytest.mark.parametrize("width", [1024, 390])
+@pytest.mark.parametrize("width", [pytest.param(1024, marks=pytest.mark.slow), 390])
 def test_plots_that_need_room_scroll_instead_of_printing_over_themselves(
     of_long_names: Path, opened: Open, width: int, walk_down: Callable[[Any], None]
 ) -> None:
@@ -369,12 +385,9 @@ def test_captions_and_names_of_fields_are_not_cut(of_long_names: Path, opened: O
     assert page.evaluate(lines) == []
 
 
-def test_on_paper_everything_is_open_and_nothing_asks_for_a_click(
-    of_twelve: Path, opened: Open, walk_down: Callable[[Any], None]
-) -> None:
-    page = opened(of_twelve)
+def test_on_paper_everything_is_open_and_nothing_asks_for_a_click(of_twelve: Path, walked: Open) -> None:
+    page = walked(of_twelve)
     closed = "[...document.querySelectorAll('details:not([open])')].length"
-    walk_down(page)
     page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = false })")
     assert page.evaluate(closed) > 0
     page.evaluate("dispatchEvent(new Event('beforeprint'))")

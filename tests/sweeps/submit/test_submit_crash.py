@@ -161,7 +161,7 @@ def test_a_second_launcher_that_dies_while_it_repairs_loses_nothing_either(slurm
     again()
     slurm.set("refuse", "")
     effects = in_a_child(lambda: slurm.sweep(plan))
-    for position in range(0, effects, 3):
+    for position in range(0, effects, 6):
         again()
         assert in_a_child(lambda: slurm.sweep(plan), dies_at=position) is None
         slurm.sweep(plan)
