@@ -14,7 +14,9 @@ _SHOWN = 3
 _HOLDERS = (Kind.FOLDERS, Kind.FOLDER)
 _DEPTH = 3
 """Levels of folders below a given one in which a series is looked for."""
-_DATASET_FILE = "describe the images in a dataset file (docs/data.md), run launch/prepare.py on it, and give its store"
+_DATASET_FILE = (
+    "describe the images in a dataset file (docs/sources.md), run launch/prepare.py on it, and give its store"
+)
 
 
 class Wanted(StrEnum):
@@ -237,7 +239,7 @@ _ADVICE: Mapping[tuple[Wanted, Kind], Advice] = {
     (Wanted.DATASET, Kind.STORE): _constant(_PREPARED),
     (Wanted.DATASET, Kind.STORE_FILE): _constant(_PREPARED),
     **{
-        (Wanted.DATASET, kind): _constant("name its files in a dataset file under sources (docs/data.md)")
+        (Wanted.DATASET, kind): _constant("name its files in a dataset file under sources (docs/sources.md)")
         for kind in (Kind.DICOM, Kind.SERIES, Kind.IMAGE, Kind.IMAGES, Kind.FOLDERS)
     },
     (Wanted.REPORTED, Kind.DATASET): _constant("give the experiment file that names its store under dataset"),

@@ -158,11 +158,8 @@ def _at_one_place(one: Grid, other: Grid) -> bool:
 
 def _by_level(images: Sequence[FoundImage], depth: int, rule: str, roots: Sequence[Path] = ()) -> Subjects:
     several = len({image.root for image in images} & set(roots)) > 1
-    prefixes = {
-        image.place: ((image.root.resolve().name,) if several and image.root in roots else ())
-        + image.parts[: depth + 1]
-        for image in images
-    }
+    tops = {image.root: (image.root.resolve().name,) if several and image.root in roots else () for image in images}
+    prefixes = {image.place: tops[image.root] + image.parts[: depth + 1] for image in images}
     homes: dict[str, set[tuple[str, ...]]] = defaultdict(set)
     persons: dict[str, set[str]] = defaultdict(set)
     for image in images:
