@@ -1,6 +1,10 @@
 // On paper nothing is closed, and every picture is there: a printer does not wait for those that load when one scrolls.
 const loadNow = () => {
-  for (const image of document.querySelectorAll("img[loading=lazy]")) if (image.offsetParent) image.loading = "eager";
+  const waiting = [...document.querySelectorAll("img[loading=lazy]")].filter((image) => image.offsetParent);
+  for (const image of waiting) {
+    image.loading = "eager";
+    image.decoding = "sync";
+  }
 };
 document.addEventListener("drawn", loadNow);
 let opened = [];
