@@ -1,10 +1,6 @@
 // On paper nothing is closed, and every picture is there: a printer does not wait for those that load when one scrolls.
 const loadNow = () => {
-  const waiting = [...document.querySelectorAll("img[loading=lazy]")].filter((image) => image.offsetParent);
-  for (const image of waiting) {
-    image.loading = "eager";
-    image.decoding = "sync";
-  }
+  for (const image of document.querySelectorAll("img[loading=lazy]")) if (image.offsetParent) image.loading = "eager";
 };
 document.addEventListener("drawn", loadNow);
 let opened = [];
