@@ -107,7 +107,7 @@ lock: $(TOOLS) ## write requirements/*.txt anew: exact versions with sha256; new
 	$(LOCK) -c requirements/build.txt requirements/audit.in -o requirements/audit.txt
 	$(LOCK) -c requirements/build.txt requirements/docs.in -o requirements/docs.txt
 
-schema: $(READY) ## write signatures.json, schemas for editors, docs/data.md and docs/reference/, tree and index of modules
+schema: $(READY) ## write signatures.json, schemas for editors, docs/tables.md and docs/reference/, tree and index of modules
 	$(PY) -m sam2ft.config.generate.signatures
 	$(PY) -m sam2ft.core.tables.doc
 	$(PY) -m sam2ft.tools.reference.pages

@@ -52,7 +52,7 @@ class BestPoint:
 class Results:
     """Finished evaluations of an experiment, of a run, or one alone.
 
-    `results["slice"]` is a DataFrame with the columns of docs/data.md: text columns have dtype `string`, integers
+    `results["slice"]` is a DataFrame with the columns of docs/tables.md: text columns have dtype `string`, integers
     `Int64`, numbers `float64`; an empty cell is missing (NA, or NaN in a column of numbers).
     """
 

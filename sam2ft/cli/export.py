@@ -70,13 +70,15 @@ def main() -> int:
     counts = f"{training} in imagesTr, {len(export.cases) - training} in imagesTs"
     print(f"{target}: {'written' if written else 'unchanged'}; cases: {counts}", file=sys.stderr)
     print("".join(f"note: {note}\n" for note in export.notes), end="", file=sys.stderr)
-    print(next_commands(given.out, export.folder, given.store, by_folds=export.trains_by_folds), file=sys.stderr)
+    tested = len(export.cases) > training
+    steps = next_commands(given.out, export.folder, given.store, by_folds=export.trains_by_folds, tested=tested)
+    print(steps, file=sys.stderr)
     print(target)
     return 0
 
 
-def next_commands(out: Path, folder: str, store: Path, *, by_folds: bool) -> str:
-    """The commands that train nnU-Net on the export, predict its test cases and score them."""
+def next_commands(out: Path, folder: str, store: Path, *, by_folds: bool, tested: bool) -> str:
+    """The commands that train nnU-Net on the export, predict its test cases and score them, if there are any."""
     number = int(folder.removeprefix("Dataset").partition("_")[0])
     beside = {name: out.resolve().parent / name for name in ("nnUNet_preprocessed", "nnUNet_results")}
     places = {"nnUNet_raw": out.resolve(), **beside}
@@ -87,10 +89,13 @@ def next_commands(out: Path, folder: str, store: Path, *, by_folds: bool) -> str
         f"nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity",
         *([splits] if by_folds else []),
         f"nnUNetv2_train {number} 3d_fullres 0",
-        shlex.join(["nnUNetv2_predict", "-i", str(out / folder / "imagesTs"), "-o", predicted]) + f" -d {number} "
-        "-c 3d_fullres -f 0",
-        shlex.join(["sam2ft", "eval", "--predictions", predicted, "--data", str(store), "--split", "test"]),
     ]
+    if tested:
+        predict = shlex.join(["nnUNetv2_predict", "-i", str(out / folder / "imagesTs"), "-o", predicted])
+        lines += [
+            f"{predict} -d {number} -c 3d_fullres -f 0",
+            shlex.join(["sam2ft", "eval", "--predictions", predicted, "--data", str(store), "--split", "test"]),
+        ]
     return "\n".join(["next, with nnU-Net installed:", *(f"  {line}" for line in lines)])
 
 

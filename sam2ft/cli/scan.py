@@ -129,7 +129,7 @@ def look_through(given: argparse.Namespace, wanted: Mapping[str, Any], show: "Pr
     if given.unpack is not None and (folders := _unpacked(scan, roots, given.unpack)):
         scan = scanned([*roots, *folders], show)
         scan.archives = []
-    subjects = subjects_of(scan.images, given.level, scan.masks)
+    subjects = subjects_of(scan.images, given.level, scan.masks, roots)
     pairing = paired_masks(scan.images, scan.masks, subjects)
     kinds = image_kinds_of(scan.images, subjects, pairing)
     if wanted and kinds:

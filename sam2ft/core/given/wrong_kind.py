@@ -15,7 +15,9 @@ _SHOWN = 3
 _HOLDERS = (Kind.FOLDERS, Kind.FOLDER)
 _DEPTH = 3
 """Levels of folders below a given one in which a series is looked for."""
-_DATASET_FILE = "describe the images in a dataset file (docs/data.md), run launch/prepare.py on it, and give its store"
+_DATASET_FILE = (
+    "describe the images in a dataset file (docs/sources.md), run launch/prepare.py on it, and give its store"
+)
 
 
 class Wanted(StrEnum):

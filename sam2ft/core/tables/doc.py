@@ -1,4 +1,4 @@
-"""Generator of the descriptions of all tables and their columns in docs/data.md, from rows.py.
+"""Generator of the descriptions of all tables and their columns in docs/tables.md, from rows.py.
 
 `python -m sam2ft.core.tables.doc` writes them; `--check` fails when they are not up to date.
 """
@@ -11,11 +11,11 @@ from sam2ft.core.command import run_command
 from sam2ft.core.generated_files import generate, with_block
 from sam2ft.core.tables.rows import SCHEMA_VERSION, TABLES, Table
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "data.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "tables.md"
 
 
 def document() -> str:
-    """The up-to-date text of docs/data.md."""
+    """The up-to-date text of docs/tables.md."""
     lines = [f"Version of the columns: {SCHEMA_VERSION}."]
     for table in TABLES.values():
         lines += ["", *_section(table)]

@@ -52,7 +52,7 @@ class StackDescription:
     number: int | None
     """SeriesNumber."""
     description: str
-    """SeriesDescription: free text, not for messages (docs/data.md)."""
+    """SeriesDescription: free text, not for messages (docs/privacy.md)."""
     plane: str
     part: SeriesPart | None
     echo_ms: float | None

@@ -129,7 +129,7 @@ def _lines(name: str, plan: ScanPlan, facts: ScanFacts, sources: Source) -> list
         "",
         *_left_out_lines(plan),
         *(["subject_id: hash        # subjects are stored under keyed hashes of their names"] if facts.hashed else [
-            "# subject_id: hash      # stores subjects under keyed hashes of their names (docs/data.md)"]),
+            "# subject_id: hash      # stores subjects under keyed hashes of their names (docs/privacy.md)"]),
         "# intensity: {window: [-160, 240]}   # CT: the same window for all; else percentiles of each volume",
         "# split: {train: 0.7, val: 0.15, test: 0.15, seed: 42}   # what is used when nothing is given",
     ]  # fmt: skip

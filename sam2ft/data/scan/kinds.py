@@ -152,5 +152,16 @@ def mask_kinds(pairing: Pairing) -> Counter[str]:
 
 def mask_kind(mask: FoundMask, subject: str) -> str:
     """The path of a mask below the scanned folder without its subject, and without folders that have numbers."""
-    *folders, name = (re.sub(re.escape(subject), "*", part, flags=re.IGNORECASE) for part in mask.parts)
+    *folders, name = (_named(subject).sub("*", part) for part in mask.parts)
     return "/".join(["*" if any(map(str.isdigit, folder)) else folder for folder in folders] + [name])
+
+
+def _named(subject: str) -> re.Pattern[str]:
+    """Where a name stands by itself: L is no part of "femoral", and 1 none of 12."""
+    before, after = (_more_of(end) for end in (subject[0], subject[-1]))
+    return re.compile(f"(?<!{before}){re.escape(subject)}(?!{after})", re.IGNORECASE)
+
+
+def _more_of(end: str) -> str:
+    """What would continue a name at this end: digits a number, letters a word."""
+    return r"\d" if end.isdigit() else r"[^\W\d_]" if end.isalpha() else r"\Z\A"

@@ -108,16 +108,17 @@ class _Names:
             for image in images:
                 prefix = image.parts[: subjects.level]
                 self._folders[(image.root, *prefix)] = subjects.of_place[image.place]
-        self._level = subjects.level or 0
+        self._level = subjects.level
         self._words = {name: re.compile(rf"(?<![a-z0-9]){re.escape(name.lower())}(?![a-z0-9])") for name in names}
         self._names = {name.lower(): name for name in names}
         self._numbers = numbers
 
     def of(self, mask: FoundMask) -> tuple[str, str] | None:
         """(subject, folder or name); None: nothing in the path names exactly one."""
-        here = mask.parts[: self._level]
-        if self._level and len(mask.parts) > self._level and (mask.root, *here) in self._folders:
-            return self._folders[(mask.root, *here)], "folder"
+        if self._level is not None and len(mask.parts) > self._level:
+            here = (mask.root, *mask.parts[: self._level])
+            if here in self._folders:
+                return self._folders[here], "folder"
         *folders, name = mask.parts
         stem = stem_of(name).lower()
         whole = {stem: "name"} | {folder.lower(): "folder" for folder in folders}

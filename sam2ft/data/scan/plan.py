@@ -230,19 +230,35 @@ def _tell_kinds(kinds: Sequence[ImageKind], plan: ScanPlan) -> None:
 
 
 def _name_volumes(plan: ScanPlan) -> None:
+    """A name for each volume: `image`, or its series and echo, with the folders (L, R) that tell those of one name."""
     counts = Counter(volume.subject for volume in plan.volumes)
-    seen: Counter[tuple[str, str]] = Counter()
+    groups: dict[tuple[str, str], list[PlannedVolume]] = defaultdict(list)
     for volume in plan.volumes:
-        if max(counts.values()) == 1:
-            volume.volume = "image"
-            continue
-        image = volume.image
-        name = stem_of(image.place.name)
-        name = re.sub(re.escape(volume.subject), "", name, flags=re.IGNORECASE).strip("_-. ") or name
-        name += "" if image.echo_ms is None or image.place.is_file() else f" {image.echo_ms:g} ms"
-        seen[volume.subject, name] += 1
-        again = seen[volume.subject, name]
-        volume.volume = name if again == 1 else f"{name} {again}"
+        volume.volume = "image" if max(counts.values()) == 1 else _series_name(volume)
+        groups[volume.subject, volume.volume].append(volume)
+    for group in groups.values():
+        folders = _telling_folders(group)
+        for number, volume in enumerate(group, start=1):
+            if folders:
+                volume.volume = f"{folders[number - 1]} {volume.volume}"
+            elif number > 1:
+                volume.volume += f" {number}"
+
+
+def _series_name(volume: PlannedVolume) -> str:
+    image = volume.image
+    name = stem_of(image.place.name)
+    name = re.sub(re.escape(volume.subject), "", name, flags=re.IGNORECASE).strip("_-. ") or name
+    return name + ("" if image.echo_ms is None or image.place.is_file() else f" {image.echo_ms:g} ms")
+
+
+def _telling_folders(volumes: Sequence[PlannedVolume]) -> list[str]:
+    """The first folder that differs between all of several volumes; none: no level tells them apart."""
+    paths = [volume.image.place.parts[:-1] for volume in volumes]
+    for level in zip(*paths, strict=False):
+        if len(volumes) > 1 and len(set(level)) == len(volumes):
+            return list(level)
+    return []
 
 
 def _drop_unusable(plan: ScanPlan) -> None:

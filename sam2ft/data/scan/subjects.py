@@ -1,5 +1,6 @@
 """Who a file belongs to: the folder, or the part of a file name, that tells subjects apart."""
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sam2ft.data.formats.readers import stem_of
-from sam2ft.data.scan.found import FoundImage, FoundMask
+from sam2ft.data.scan.found import FoundImage, FoundMask, Grid
 
 _GENERIC = re.compile(r"(im(g|ages?)|dicoms?|dcm|data|volumes?|scans?|raw|nifti|series|mri?|ct)[\d_]*")
 """Names of folders and files that name no subject."""
@@ -23,7 +24,8 @@ class Subjects:
     of_place: dict[Path, str] = field(default_factory=dict)
     """Place of an image -> its subject."""
     level: int | None = None
-    """Which folder below the scanned one names them, from 1; None: file names, or there is one subject."""
+    """Which folder below the scanned one names them, from 1; 0: each scanned folder is one; None: file names, or there
+    is one subject."""
     rule: str = ""
     """How subjects were told apart, in words."""
     warnings: list[str] = field(default_factory=list)
@@ -33,12 +35,19 @@ class Subjects:
         return sorted(set(self.of_place.values()))
 
 
-def subjects_of(images: Sequence[FoundImage], level: int | None = None, masks: Sequence[FoundMask] = ()) -> Subjects:
+def subjects_of(
+    images: Sequence[FoundImage],
+    level: int | None = None,
+    masks: Sequence[FoundMask] = (),
+    roots: Sequence[Path] = (),
+) -> Subjects:
     """The subject of every image.
 
     Args:
         level: the folder below the scanned one that names subjects, from 1; None: found by the rules below.
         masks: where folders differ at several levels, the names of masks say which of them names subjects.
+        roots: the folders that the user named. Several with images may be a subject each (`scan case01 case02`), and
+            one name in two of them is not one subject; an unpacked archive is part of the folder that held it.
 
     The first folder level at which folders differ names the subjects, unless the PatientID of DICOM images says that
     such a folder holds several persons: then a deeper one. Files that lie together are told apart by their names.
@@ -46,19 +55,38 @@ def subjects_of(images: Sequence[FoundImage], level: int | None = None, masks: S
     if not images:
         return Subjects()
     if level is not None:
-        result = _by_level(images, level - 1, f"folder level {level} as given")
+        result = _by_level(images, level - 1, f"folder level {level} as given", roots)
         result.warnings += [*_several_persons(images, result), *_shared_patients(images, result)]
         return result
+    if found_roots := _by_roots(images, masks, roots):
+        return found_roots
     folders = {image: image.parts if image.is_dicom and image.place.is_dir() else image.parts[:-1] for image in images}
     found = _level(images, folders, _words_of(masks))
     if found is None:
         files = not any(image.is_dicom and image.place.is_dir() for image in images)
-        result = _by_names(images) if files and not _are_of_one(images) else _one_subject(images)
+        result = _by_names(images) if files and not _are_of_one(images, masks) else _one_subject(images)
         result.warnings += _several_persons(images, result)
         return result
-    result = _by_level(images, found, f"folder level {found + 1} below the scanned folder")
+    result = _by_level(images, found, f"folder level {found + 1} below the scanned folder", roots)
     result.warnings += _shared_patients(images, result)
     return result
+
+
+def _by_roots(images: Sequence[FoundImage], masks: Sequence[FoundMask], roots: Sequence[Path]) -> Subjects | None:
+    """The scanned folders as subjects; None: one of them holds several, or they have no names of their own."""
+    homes: dict[Path, list[FoundImage]] = defaultdict(list)
+    for image in images:
+        homes[image.root].append(image)
+    names = {root: root.resolve().name for root in homes}
+    if len(homes) < 2 or not set(homes) <= set(roots) or len(set(names.values())) < len(names):
+        return None
+    if any(len(subjects_of(own, masks=masks).names) > 1 for own in homes.values()):
+        return None
+    if _one_study(images) or _are_kinds({(names[root],): own for root, own in homes.items()}):
+        return None
+    found = Subjects({image.place: names[image.root] for image in images}, 0, "the folders that were named")
+    found.warnings += [*_several_persons(images, found), *_shared_patients(images, found)]
+    return found
 
 
 def _words_of(masks: Sequence[FoundMask]) -> set[str]:
@@ -99,23 +127,32 @@ def _are_kinds(groups: Mapping[tuple[str, ...], Sequence[FoundImage]]) -> bool:
     return len({stem_of(image.place.name) for image in files}) > len(groups)
 
 
-def _are_of_one(images: Sequence[FoundImage]) -> bool:
-    """Whether files are images of one person: one file, or files without a number of one size (fat.nii, water.nii)."""
+def _are_of_one(images: Sequence[FoundImage], masks: Sequence[FoundMask]) -> bool:
+    """Whether files are images of one person: one file, or files without a number at one place (fat.nii, water.nii).
+
+    Where several of them have masks of their name (images/kim.nii, masks/kim.nii), they are persons.
+    """
     if len({image.place for image in images}) == 1:
         return True
     first = images[0].grid
     if first is None or any(map(str.isdigit, "".join(image.place.name for image in images))):
         return False
-    return all(
-        image.grid is not None
-        and image.grid.shape == first.shape
-        and bool(np.allclose(image.grid.edges_mm, first.edges_mm, rtol=0.01))
-        for image in images
-    )
+    words = _words_of(masks)
+    if len({stem for image in images if (stem := stem_of(image.place.name).lower()) in words}) > 1:
+        return False
+    return all(image.grid is not None and _at_one_place(image.grid, first) for image in images)
 
 
-def _by_level(images: Sequence[FoundImage], depth: int, rule: str) -> Subjects:
-    prefixes = {image.place: image.parts[: depth + 1] for image in images}
+def _at_one_place(one: Grid, other: Grid) -> bool:
+    """Whether two grids have the same voxels and lie less than one apart."""
+    same = one.shape == other.shape and bool(np.allclose(one.edges_mm, other.edges_mm, rtol=0.01))
+    return same and bool(np.abs(one.corners_mm - other.corners_mm).max() < other.edges_mm.max())
+
+
+def _by_level(images: Sequence[FoundImage], depth: int, rule: str, roots: Sequence[Path] = ()) -> Subjects:
+    several = len({image.root for image in images} & set(roots)) > 1
+    tops = {image.root: (image.root.resolve().name,) if several and image.root in roots else () for image in images}
+    prefixes = {image.place: tops[image.root] + image.parts[: depth + 1] for image in images}
     homes: dict[str, set[tuple[str, ...]]] = defaultdict(set)
     persons: dict[str, set[str]] = defaultdict(set)
     for image in images:
@@ -171,8 +208,10 @@ def _one_subject(images: Sequence[FoundImage]) -> Subjects:
     found = Subjects(rule="all images are of one study, or lie in one folder")
     shared = [parts[0] for parts in zip(*(image.parts for image in images), strict=False) if len(set(parts)) == 1]
     names = [stem_of(part) for part in shared if not _GENERIC.fullmatch(stem_of(part).lower())]
+    roots = sorted({image.root.resolve() for image in images})
+    home = roots[0] if len(roots) == 1 else Path(os.path.commonpath(roots))
     for image in images:
-        found.of_place[image.place] = names[0] if names else image.root.resolve().name
+        found.of_place[image.place] = names[0] if names else home.name or roots[0].name
     return found
 
 

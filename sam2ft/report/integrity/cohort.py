@@ -85,9 +85,13 @@ class ReportedVolume:
     def labels(self) -> Mapping[int, MeasuredLabel]:
         return {} if self.measured is None else self.measured.labels
 
+    def was_drawn(self, label: int) -> bool:
+        """Whether somebody looked for a label here: else nothing is known of it."""
+        return self.record.labelled is None or label in self.record.labelled
+
     def volume_ml(self, label: int) -> float | None:
-        """Volume of a label; 0 where it has none, None where its arrays cannot be read."""
-        if self.measured is None:
+        """Volume of a label; 0 where it has none, None where it was not drawn or the arrays cannot be read."""
+        if self.measured is None or not self.was_drawn(label):
             return None
         one = self.measured.labels.get(label)
         return 0.0 if one is None else one.voxels * self.record.geometry.voxel_volume_mm3 / 1000

@@ -72,7 +72,7 @@ def _name(key: VolumeKey) -> str:
 
 def _labelled(store: ReportedStore, label: Label) -> list[ReportedVolume]:
     """Volumes with labels in which this one was drawn, if it is there."""
-    drawn = [one for one in store.volumes if one.record.labelled is None or label.id in one.record.labelled]
+    drawn = [one for one in store.volumes if one.was_drawn(label.id)]
     return [one for one in drawn if one.labels]
 
 

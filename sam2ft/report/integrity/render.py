@@ -34,7 +34,8 @@ class LabelSummary:
     colour: str
     num_with: int
     """Volumes that have it."""
-    num_measured: int
+    num_drawn: int
+    """Readable volumes in which it was drawn."""
     volumes_ml: tuple[float, float, float] | None
     """(smallest, median, largest) over those that have it."""
 
@@ -72,13 +73,18 @@ class IntegrityPage:
         return f"{self.store.given_modality} (as given)" if self.store.given_modality else found
 
     @property
+    def some_not_drawn(self) -> bool:
+        return any(not one.was_drawn(label.id) for one in self.store.volumes for label in self.store.labels)
+
+    @property
     def labels(self) -> list[LabelSummary]:
         found = []
         readable = [one for one in self.store.volumes if one.measured is not None]
         for place, label in enumerate(self.store.labels):
-            volumes = [one.volume_ml(label.id) or 0.0 for one in readable if label.id in one.labels]
+            drawn = [one for one in readable if one.was_drawn(label.id)]
+            volumes = [one.volume_ml(label.id) or 0.0 for one in drawn if label.id in one.labels]
             ends = (min(volumes), median(volumes), max(volumes)) if volumes else None
-            found.append(LabelSummary(label, colour_of(place), len(volumes), len(readable), ends))
+            found.append(LabelSummary(label, colour_of(place), len(volumes), len(drawn), ends))
         return found
 
 

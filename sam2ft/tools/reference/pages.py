@@ -39,7 +39,8 @@ FILES: Mapping[str, tuple[str, type[BaseModel], Mapping[str, str], str]] = {
         DatasetFile,
         examples.DATASET,
         "A dataset file tells `launch/prepare.py` where images and masks are and what the integers of the masks mean. "
-        "How files are read is described in [Prepared stores](../data.md).",
+        "[Where the files are](../sources.md), [how image files are read](../formats.md) and "
+        "[DICOM series](../dicom.md) show the keys together, with examples.",
     ),
     "site": (
         "Keys of a site file",

@@ -103,7 +103,7 @@ def test_every_column_is_described_and_named_once(table):
 
 
 def test_the_page_on_tables_is_current():
-    assert DOCUMENT.read_text(encoding="utf-8") == document(), "docs/data.md is stale; run `make schema`"
+    assert DOCUMENT.read_text(encoding="utf-8") == document(), "docs/tables.md is stale; run `make schema`"
     for table in TABLES.values():
         for column in table.columns:
             assert column.name in document()

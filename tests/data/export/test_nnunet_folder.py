@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from sam2ft.cli.export import next_commands
 from sam2ft.core.errors import DataError
 from sam2ft.core.files import sha256_file, write_json
 from sam2ft.data.export import nnunet_folder
@@ -235,6 +236,17 @@ def test_the_command_prints_its_folder_and_what_comes_next(store: Store, tmp_pat
         assert line in done.stderr
     again = command("nnunet", store.path, "--out", "my raw", "--id", "7", "--name", "Knee-2", cwd=tmp_path)
     assert "unchanged" in again.stderr
+
+
+@pytest.mark.parametrize("folder", ["Dataset007_a", "Dataset501_knees", "Dataset999_b"])
+@pytest.mark.parametrize("by_folds", [True, False])
+def test_without_test_cases_nothing_is_predicted_and_scored(folder: str, by_folds: bool) -> None:
+    with_test, without = (
+        next_commands(Path("raw"), folder, Path("data/x"), by_folds=by_folds, tested=tested).splitlines()
+        for tested in (True, False)
+    )
+    assert [line.split()[0] for line in with_test[-2:]] == ["nnUNetv2_predict", "sam2ft"]
+    assert without == with_test[:-2]
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,8 @@ def test_lines_sort_by_what_should_be_looked_at_and_filter_by_split_and_words(pa
 
 def test_on_paper_all_pictures_are_there(page_file: Path, opened: Open) -> None:
     page = opened(page_file)
+    # Nobody has scrolled: a printer does not wait for pictures that load when one does.
+    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth === 432)")
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.querySelector('td.drawn')).display") == "table-cell"
     assert page.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"

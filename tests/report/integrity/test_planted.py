@@ -1,5 +1,6 @@
 """Every kind of failure, planted in one subject of a cohort: it is found there, and nothing is found elsewhere."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -262,3 +263,19 @@ def test_each_copy_of_a_mask_is_named(tmp_path: Path) -> None:
         volumes[place] = replace(volumes[place], mask_zyx=volumes[1].mask_zyx)
     found = shown(write_integrity_report(stored(tmp_path, volumes).path))
     assert found == {"same mask": {f"s0{place}/t1": "as s01/t1" for place in (2, 3, 4)}}
+
+
+@pytest.mark.parametrize("drawn", [(1,), (2, 3), (1, 2, 3)])
+def test_the_page_has_no_volume_of_a_label_that_was_not_drawn(tmp_path: Path, drawn: tuple[int, ...]) -> None:
+    volumes = cohort(4, seed=12)
+    volumes[2] = replace(without(*({1, 2, 3, 7} - set(drawn)))(volumes[2], volumes[0]), labelled=drawn)
+    store = stored(tmp_path, volumes)
+    write_integrity_report(store.path)
+    page = (store.path / "report.html").read_text("utf-8")
+    _, table, summary = (re.findall(r"<tr.*?</tr>", part, re.DOTALL) for part in re.split(r"<tbody>", page)[:3])
+    shown = [re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<td.*?</td>", table[2], re.DOTALL)]
+    names = [label.id for label in store.labels]
+    assert [cell == "–" for cell in shown[-len(names) :]] == [label not in drawn for label in names]
+    counts = {label: re.findall(r"(\d) of (\d)", row)[0] for label, row in zip(names, summary, strict=False)}
+    assert counts == {label: ("4", "4") if label in drawn else ("3", "3") for label in names}
+    assert "(– was not drawn)" in page
