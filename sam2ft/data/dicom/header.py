@@ -131,8 +131,8 @@ def _undecoded(header: pydicom.Dataset, attribute: str, types: Collection[str]) 
 def _alone(attribute: str, vr: str, value: bytes, *, little: bool) -> pydicom.Dataset:
     """A header that holds one element of explicit type."""
     tag = _tag(attribute)
-    element = RawDataElement(tag, vr, len(value), value, 0, False, little)  # type: ignore[arg-type]
-    return pydicom.Dataset({tag: element})  # type: ignore[dict-item]
+    element = RawDataElement(tag, vr, len(value), value, 0, False, little)
+    return pydicom.Dataset({tag: element})
 
 
 @lru_cache(_MOST_KEPT)

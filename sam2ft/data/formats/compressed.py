@@ -232,7 +232,7 @@ def read_voxels(stream: IO[bytes], size: int, most: int | None = None, *, most_a
         raise DataError(f"its header declares {size} bytes of voxels, but the file ends too early for them")
     # Memory that no byte is written to is not used: a wrong size costs nothing.
     voxels = np.empty(size, dtype=np.uint8)
-    room, at = memoryview(voxels), 0
+    room, at = voxels.data, 0
     while at < size and (found := stream.readinto(room[at : at + CHUNK])):  # type: ignore[attr-defined]
         at += found
     if at < size:
