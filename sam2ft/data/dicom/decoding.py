@@ -81,8 +81,8 @@ def _plain_frame(whole: Dataset, syntax: UID, frame: int | None) -> npt.NDArray[
     element = whole.get_item("PixelData", keep_deferred=True)
     if syntax not in _AS_IN_MEMORY or not isinstance(element, RawDataElement) or element.value is not None:
         return None
-    described = [whole.get(keyword) for keyword in _DESCRIBE_PIXELS if keyword != "PhotometricInterpretation"]
-    rows, columns, samples, bits, used, _, signed = described
+    named = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation")
+    rows, columns, samples, bits, used, signed = (whole.get(keyword) for keyword in named)
     if not all(isinstance(value, int) for value in (rows, columns, samples, bits, used, signed)):
         return None
     grey = whole.get("PhotometricInterpretation") in ("MONOCHROME1", "MONOCHROME2")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from shlex import quote
 from typing import IO
@@ -106,7 +107,7 @@ class DicomImage:
             return self.path.name
         return f"{self.path.name} ({'frame' if self.part.tiles is None else 'tile'} {self.part.index + 1})"
 
-    @property
+    @cached_property
     def normal(self) -> npt.NDArray[np.float64]:
         return np.cross(self.cosines[:3], self.cosines[3:])
 

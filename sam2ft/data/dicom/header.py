@@ -10,13 +10,15 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import pydicom
 from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from sam2ft.core.errors import DataError
@@ -29,6 +31,10 @@ DAMAGE: tuple[type[Exception], ...] = (
 )  # fmt: skip
 _LIKE_NUMBERS = re.compile(r"(?:[-+0-9.,;_eE\\ ]|nan|inf|None)*", re.IGNORECASE)
 _PIXEL_GROUP = 0x7FE0
+# Types whose values depend on no other element, as the character set of text does. Slices of one series share most of
+# these values, so that each is decoded once: pydicom needs longer to decode a header than to read the file.
+_NUMBERS, _CODES = frozenset(("DS", "IS", "US", "SS", "UL", "SL", "FD", "FL")), frozenset(("UI", "CS"))
+_MOST_KEPT, _MOST_BYTES = 1 << 12, 256
 # Longer values are cut in messages.
 _MOST_SHOWN = 40
 
@@ -82,7 +88,10 @@ def reason_of(error: BaseException) -> str:
 def raw_value(header: pydicom.Dataset, attribute: str) -> Any:
     """The value of an attribute, None when it is absent; text where the value does not have the type of its VR."""
     try:
-        return header.get(attribute)
+        tag = _tag(attribute)
+        return header.get(attribute) if tag is None else header[tag].value if tag in header else None
+    except AttributeError:
+        return None  # as `get` does
     except DAMAGE:
         pass
     try:
@@ -98,6 +107,40 @@ def numbers(header: pydicom.Dataset, attribute: str, count: int = 1) -> tuple[fl
     Raises:
         DataError: naming attribute and value, not the file (see `core.errors.naming`).
     """
+    element = _undecoded(header, attribute, _NUMBERS)
+    if element is not None:
+        return _numbers_of(attribute, element.VR, element.value, element.is_little_endian, count)
+    return _checked_numbers(header, attribute, count)
+
+
+@cache
+def _tag(attribute: str) -> pydicom.tag.BaseTag | None:
+    tag = tag_for_keyword(attribute)
+    return None if tag is None else pydicom.tag.Tag(tag)
+
+
+def _undecoded(header: pydicom.Dataset, attribute: str, types: Collection[str]) -> Any:
+    """The element as it is in the file, if it is of one of these types and was not decoded before; else None."""
+    tag = _tag(attribute)
+    element = None if tag is None else header.get_item(tag, keep_deferred=True)
+    if not isinstance(element, RawDataElement) or element.VR not in types or element.is_implicit_VR:
+        return None
+    return element if element.value is not None and len(element.value) <= _MOST_BYTES else None
+
+
+def _alone(attribute: str, vr: str, value: bytes, *, little: bool) -> pydicom.Dataset:
+    """A header that holds one element of explicit type."""
+    tag = _tag(attribute)
+    element = RawDataElement(tag, vr, len(value), value, 0, False, little)
+    return pydicom.Dataset({tag: element})
+
+
+@lru_cache(_MOST_KEPT)
+def _numbers_of(attribute: str, vr: str, value: bytes, little: bool, count: int) -> tuple[float, ...] | None:
+    return _checked_numbers(_alone(attribute, vr, value, little=little), attribute, count)
+
+
+def _checked_numbers(header: pydicom.Dataset, attribute: str, count: int) -> tuple[float, ...] | None:
     value = raw_value(header, attribute)
     values = list(value) if isinstance(value, list | tuple) or _is_multiple(value) else [value]
     if all(_is_empty(one) for one in values):
@@ -172,6 +215,17 @@ def optional(files: Sequence[WithHeader], attribute: str, *, whole: bool = False
 
 def text(header: pydicom.Dataset, attribute: str) -> str:
     """The value as text in one line; empty when it is absent or empty."""
+    if (element := _undecoded(header, attribute, _CODES)) is not None:
+        return _text_of(attribute, element.VR, element.value, element.is_little_endian)
+    return _joined_text(header, attribute)
+
+
+@lru_cache(_MOST_KEPT)
+def _text_of(attribute: str, vr: str, value: bytes, little: bool) -> str:
+    return _joined_text(_alone(attribute, vr, value, little=little), attribute)
+
+
+def _joined_text(header: pydicom.Dataset, attribute: str) -> str:
     value = raw_value(header, attribute)
     if value is None:
         return ""

@@ -185,6 +185,8 @@ def _by_grid(images: Sequence[DicomImage]) -> list[list[DicomImage]]:
 
 def _one_grid(first: DicomImage, second: DicomImage) -> bool:
     """Whether two images have one orientation, size and pixel spacing, as `placement.refuse_mixed_planes` asks."""
+    if (first.size, first.spacing) == (second.size, second.spacing) and np.array_equal(first.cosines, second.cosines):
+        return True
     return (
         first.size == second.size
         and bool(np.abs(first.cosines - second.cosines).max() <= COSINE_TOLERANCE)

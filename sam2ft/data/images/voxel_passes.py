@@ -30,11 +30,15 @@ def planes(array: Array, *others: Array) -> Iterator[tuple[Array, ...]]:
     yield from zip(*(np.moveaxis(one, axis, 0) for one in (array, *others)), strict=True)
 
 
-def whole_histogram(values: Array) -> tuple[int, npt.NDArray[np.int64]] | None:
-    """(the least integer, the number of it and of each one above it); None: no integers, or too wide a range."""
+def whole_histogram(values: Array, ends: tuple[Any, Any] | None = None) -> tuple[int, npt.NDArray[np.int64]] | None:
+    """(the least integer, the number of it and of each one above it); None: no integers, or too wide a range.
+
+    Args:
+        ends: the least and the greatest value, where they are known.
+    """
     if values.dtype.kind not in "iu" or values.dtype == np.uint64:
         return None
-    low, high = int(values.min()), int(values.max())
+    low, high = (int(end) for end in ends or (values.min(), values.max()))
     if high - low >= MOST_BINS:
         return None
     counts = np.zeros(high - low + 1, dtype=np.int64)
@@ -55,9 +59,13 @@ def counts_of(labels: Array) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64
     return found, counts[found]
 
 
-def by_table(indices: Array, table: Array) -> Array:
-    """`table[indices]` as a new C-ordered array; `indices` are integers >= 0 and below the length of the table."""
-    found = np.empty(indices.shape, dtype=table.dtype)
+def by_table(indices: Array, table: Array, room: Array | None = None) -> Array:
+    """`table[indices]` as a C-ordered array; `indices` are integers >= 0 and below the length of the table.
+
+    Args:
+        room: where the result goes, such as the memory of the indices themselves; None: new memory.
+    """
+    found = np.empty(indices.shape, dtype=table.dtype) if room is None else room
     for plane, target in planes(indices, found):
         places = plane.astype(np.intp)
         if target.flags.c_contiguous:

@@ -43,7 +43,8 @@ def prepare_volume(
     image = read_volume(source.image, config.keep, config.reading, version_1=version_1)
     with naming(source.image):
         window = intensity_window(image.array_zyx, config.intensity)
-    levels, missing = to_uint16(image.array_zyx, window), missing_values(image.array_zyx)
+    missing = missing_values(image.array_zyx)
+    levels = to_uint16(image.array_zyx, window, in_place=True)
     image = replace(image, array_zyx=levels)  # before the mask is read: signals need twice as much memory
     given, changes = _given_mask(source, image, config)
     with naming(source.mask):

@@ -27,10 +27,13 @@ def intensity_window(image_zyx: npt.NDArray[Any], intensity: Intensity) -> tuple
     Raises:
         DataError: when no voxel is finite, the image is constant, or the ends of the window are equal.
     """
-    finite = image_zyx if _all_finite(image_zyx) else image_zyx[np.isfinite(image_zyx)]
-    if not finite.size:
+    finite, ends = image_zyx, _ends(image_zyx)
+    if ends is None:
+        finite = image_zyx[np.isfinite(image_zyx)]
+        ends = _ends(finite)
+    if ends is None:
         raise DataError(f"the image has no value: all {image_zyx.size} voxels are NaN, infinite or padding")
-    lowest, highest = finite.min(), finite.max()
+    lowest, highest = ends
     if lowest == highest:
         raise DataError(f"the image is constant: every voxel is {float(lowest):g}")
     if intensity.window is not None:
@@ -44,7 +47,7 @@ def intensity_window(image_zyx: npt.NDArray[Any], intensity: Intensity) -> tuple
     if intensity.zscore is not None:
         mean, sd = float(finite.mean(dtype=np.float64)), float(finite.std(dtype=np.float64))
         return mean + intensity.zscore[0] * sd, mean + intensity.zscore[1] * sd
-    low, high = _percentiles(finite, intensity.clip_percentiles)
+    low, high = _percentiles(finite, intensity.clip_percentiles, ends)
     if low >= high:
         first, second = intensity.clip_percentiles
         raise DataError(
@@ -53,13 +56,15 @@ def intensity_window(image_zyx: npt.NDArray[Any], intensity: Intensity) -> tuple
     return low, high
 
 
-def _percentiles(values: npt.NDArray[Any], percentages: tuple[float, float]) -> tuple[float, float]:
+def _percentiles(
+    values: npt.NDArray[Any], percentages: tuple[float, float], ends: tuple[Any, Any] | None = None
+) -> tuple[float, float]:
     """`np.percentile` (linear), of integers and float32 by counting, without its copies of all values."""
     places = [percentage / 100 * (values.size - 1) for percentage in percentages]
     ranks = sorted({rank for place in places for rank in (int(place), min(int(place) + 1, values.size - 1))})
     if values.dtype == np.float32:
         at = dict(zip(ranks, _order_statistics(values, ranks), strict=True))
-    elif (counted := whole_histogram(values)) is not None:
+    elif (counted := whole_histogram(values, ends)) is not None:
         lowest, counts = counted
         found = np.searchsorted(np.cumsum(counts), ranks, side="right") + lowest
         at = dict(zip(ranks, found.tolist(), strict=True))
@@ -116,28 +121,39 @@ def _sortable(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
 
 def missing_values(image_zyx: npt.NDArray[Any]) -> tuple[str, ...]:
     """A note that voxels have no value; none when all have one."""
-    if _all_finite(image_zyx):
+    if image_zyx.dtype.kind != "f":
         return ()
-    missing = int((~np.isfinite(image_zyx)).sum())
+    missing = image_zyx.size - sum(int(np.count_nonzero(np.isfinite(plane))) for (plane,) in planes(image_zyx))
+    if not missing:
+        return ()
     return (f"{missing} of {image_zyx.size} voxels have no value (NaN, infinite or padding); they are 0 in the store",)
 
 
-def _all_finite(image_zyx: npt.NDArray[Any]) -> bool:
-    if image_zyx.dtype.kind != "f" or not image_zyx.size:
-        return True
-    # NaN goes before all numbers in both.
-    return bool(np.isfinite(image_zyx.min()) and np.isfinite(image_zyx.max()))
+def _ends(values: npt.NDArray[Any]) -> tuple[Any, Any] | None:
+    """The least and the greatest value; None: there is no value, or one of them is not finite."""
+    if not values.size:
+        return None
+    ends = values.min(), values.max()  # NaN goes before all numbers in both
+    return ends if values.dtype.kind != "f" or np.isfinite(ends).all() else None
 
 
-def to_uint16(image_zyx: npt.NDArray[Any], window: tuple[float, float]) -> npt.NDArray[np.uint16]:
+def to_uint16(
+    image_zyx: npt.NDArray[Any], window: tuple[float, float], *, in_place: bool = False
+) -> npt.NDArray[np.uint16]:
     """uint16 image: the low end of the window becomes 0, the high end 65535; intensities outside are clipped.
 
     Voxels without a finite value become 0.
+
+    Args:
+        in_place: the image is not needed any more: its memory is used where it has the size and order of the result,
+            because new memory costs as much time as the levels themselves.
     """
     if image_zyx.dtype.kind in "iu" and image_zyx.dtype.itemsize <= 2:
         unsigned = np.dtype(f"u{image_zyx.dtype.itemsize}")
         every = np.arange(np.iinfo(unsigned).max + 1).astype(unsigned).view(image_zyx.dtype)
-        return by_table(image_zyx.view(unsigned), _levels(every, window))
+        indices = image_zyx.view(unsigned)
+        fits = in_place and unsigned == np.uint16 and image_zyx.flags.c_contiguous and image_zyx.flags.writeable
+        return by_table(indices, _levels(every, window), indices if fits else None)
     levels = np.empty(image_zyx.shape, dtype=np.uint16)
     for plane, target in planes(image_zyx, levels):  # a float64 copy of the whole volume needs much memory
         target[...] = _levels(plane, window)

@@ -6,7 +6,7 @@ standardized, for one with other intensities. Volumes whose sorted means agree a
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,8 +46,14 @@ def block_means(image_zyx: Image) -> list[int]:
     """Means of 8 x 8 x 8 blocks of equal size, zyx, in whole levels; voxels on a border count in part for each side."""
     nz, ny, nx = image_zyx.shape
     rows, columns = _weights(ny), _weights(nx).T
-    planes = np.stack([rows @ np.asarray(image_yx, dtype=np.float64) @ columns for image_yx in image_zyx])
-    means = np.tensordot(_weights(nz), planes, axes=1)
+    edges = np.arange(BLOCKS + 1) * (ny / BLOCKS)
+    # The rows of one block at a time, which stay in the cache of the processor as float64.
+    parts = [slice(int(first), math.ceil(last)) for first, last in pairwise(edges)]
+    sums = np.empty((nz, BLOCKS, nx))
+    for plane, image_yx in zip(sums, image_zyx, strict=True):
+        for row, weights, part in zip(plane, rows, parts, strict=True):
+            row[...] = weights[part] @ image_yx[part].astype(np.float64)
+    means = np.tensordot(_weights(nz), sums @ columns, axes=1)
     return [int(mean) for mean in np.round(means).ravel()]
 
 

@@ -186,3 +186,56 @@ def _damage(path: Path, rng: random.Random) -> None:
         spoil(path, element.keyword, element.VR if how == "value" else rng.choice(TYPES), rng.choice(VALUES))
     except (ValueError, TypeError, AttributeError, KeyError, pydicom.errors.BytesLengthException):
         path.write_bytes(content[:200])  # pydicom cannot write this value
+
+
+@pytest.mark.parametrize(
+    ("attribute", "vr", "value", "count"),
+    [
+        ("EchoTime", "DS", b"12.5", 1),
+        ("ImagePositionPatient", "DS", b"1\\-2.5\\3e1 ", 3),
+        ("Rows", "US", b"\x01\x02", 1),
+        ("InstanceNumber", "IS", b"7 ", 1),
+        ("RescaleSlope", "FD", bytes(7) + b"@", 1),
+        ("EchoTime", "DS", b"", 1),
+    ],
+)
+def test_values_that_were_decoded_before_are_the_same(attribute: str, vr: str, value: bytes, count: int) -> None:
+    decoded = header_with(attribute, vr, value)
+    assert decoded[attribute] is not None  # pydicom decodes it here
+    expected = numbers(decoded, attribute, count)
+    for _ in range(2):
+        header = header_with(attribute, vr, value)
+        assert numbers(header, attribute, count) == expected
+        header[attribute].value = 5 if count == 1 else [5] * count
+        assert numbers(header, attribute, count) == (5.0,) * count
+
+
+@pytest.mark.parametrize(("vr", "value"), [("DS", b"x"), ("US", b"\1\0\2\0"), ("FD", b"\0" * 6 + b"\xf0\x7f")])
+def test_a_wrong_value_is_refused_every_time(vr: str, value: bytes) -> None:
+    for _ in range(3):
+        with pytest.raises(DataError, match="EchoTime is"):
+            number(header_with("EchoTime", vr, value), "EchoTime")
+
+
+@pytest.mark.parametrize("little", [True, False])
+def test_the_byte_order_belongs_to_a_value(*, little: bool) -> None:
+    header = Dataset()
+    tag = pydicom.tag.Tag("Rows")
+    header._dict[tag] = RawDataElement(tag, "US", 2, b"\1\0", 0, False, little)
+    assert number(header, "Rows") == (1 if little else 256)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "vr", "value", "found"),
+    [
+        ("SeriesInstanceUID", "UI", b"1.2.3\0", "1.2.3"),
+        ("Modality", "CS", b"MR ", "MR"),
+        ("BurnedInAnnotation", "CS", b"", ""),
+        ("ImageType", "CS", b"ORIGINAL\\PRIMARY", "['ORIGINAL', 'PRIMARY']"),
+    ],
+)
+def test_texts_that_were_decoded_before_are_the_same(attribute: str, vr: str, value: bytes, found: str) -> None:
+    decoded = header_with(attribute, vr, value)
+    assert decoded[attribute] is not None
+    assert text(decoded, attribute) == found
+    assert [text(header_with(attribute, vr, value), attribute) for _ in range(2)] == [found, found]

@@ -121,3 +121,23 @@ def test_floats_of_which_one_is_not_whole_do_not(wrong: float) -> None:
     values = np.arange(24.0).reshape(2, 3, 4)
     values[1, 2, 3] = wrong
     assert exact_uint16(values) is None
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_table_is_looked_up_in_the_memory_of_the_indices(dtype: type, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    indices, table = rng.integers(0, 200, (5, 7, 9)).astype(dtype), rng.integers(0, 250, 200).astype(dtype)
+    expected = table[indices]
+    found = by_table(indices, table, indices)
+    assert found is indices
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("ends", [(-3, 9), (-3.0, 9.0), (np.int16(-3), np.int16(9))])
+def test_known_ends_save_a_pass_and_change_nothing(ends: Any) -> None:
+    values = np.array([[[9, -3, 4, 4]]], np.int16)
+    found, same = whole_histogram(values), whole_histogram(values, ends)
+    assert found is not None
+    assert same is not None
+    assert (found[0], found[1].tolist()) == (same[0], same[1].tolist()) == (-3, [1, *[0] * 6, 2, *[0] * 4, 1])

@@ -148,3 +148,26 @@ def test_whole_numbers_have_one_window_whatever_their_type(seed: int, chosen: di
     assert len(windows) == 1
     levels = [to_uint16(image.astype(dtype), *windows) for dtype in (np.int16, np.int32, np.float32)]
     assert all(np.array_equal(levels[0], other) for other in levels)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int8, np.uint8, np.int32, np.float32])
+@pytest.mark.parametrize("order", ["C", "F", "transposed"])
+def test_levels_in_place_are_those_in_new_memory(dtype: type, order: str) -> None:
+    values = np.random.default_rng(3).integers(-40 if np.dtype(dtype).kind != "u" else 0, 120, (4, 6, 8)).astype(dtype)
+    image = values.transpose(1, 2, 0) if order == "transposed" else np.asarray(values, order=order)  # type: ignore[call-overload]
+    before = image.copy()
+    expected = to_uint16(image, (3.0, 100.0))
+    assert np.array_equal(image, before)
+    found = to_uint16(image, (3.0, 100.0), in_place=True)
+    assert np.array_equal(found, expected)
+    assert found.flags.c_contiguous
+    assert np.shares_memory(found, image) == (np.dtype(dtype).itemsize == 2 and order == "C")
+
+
+def test_an_image_that_cannot_be_written_to_is_left_as_it_is() -> None:
+    for dtype in (np.int16, np.uint16):
+        image = np.arange(24, dtype=dtype).reshape(2, 3, 4)
+        image.flags.writeable = False
+        levels = to_uint16(image, (0.0, 23.0), in_place=True)
+        assert levels.max() == 65535
+        assert image.max() == 23

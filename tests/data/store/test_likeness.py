@@ -132,3 +132,19 @@ def test_2000_volumes_are_compared_in_seconds() -> None:
     start = time.monotonic()
     assert list(alike([(20, 256, 256)] * 1999 + [(256, 20, 256)], means)) == [(3, 1999)]
     assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize("shape", [(9, 384, 33), (3, 7, 5), (1, 1, 1), (20, 100, 96), (8, 8, 8), (5, 61, 250)])
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 2, 0), (2, 1, 0)])
+def test_block_means_are_the_weighted_sums_of_their_voxels(
+    shape: tuple[int, int, int], axes: tuple[int, int, int]
+) -> None:
+    image = np.random.default_rng(sum(shape)).integers(0, 65536, shape).astype(np.uint16).transpose(axes)
+    shares = []
+    for size in image.shape:
+        # Each voxel in 8 equal parts, of which each block has as many as there are voxels.
+        of_parts = np.repeat(np.arange(8), size).reshape(size, 8)
+        shares.append(np.stack([(of_parts == block).sum(axis=1) for block in range(8)]))
+    sums = np.einsum("az,by,cx,zyx->abc", *shares, image.astype(np.int64), optimize=True)
+    exact = sums.ravel() / np.prod(image.shape)
+    assert np.abs(np.array(block_means(image)) - exact).max() <= 0.5 + 1e-9
