@@ -146,7 +146,7 @@ def _are_of_one(images: Sequence[FoundImage], masks: Sequence[FoundMask]) -> boo
 def _at_one_place(one: Grid, other: Grid) -> bool:
     """Whether two grids have the same voxels and lie less than one apart."""
     same = one.shape == other.shape and bool(np.allclose(one.edges_mm, other.edges_mm, rtol=0.01))
-    return same and bool(np.abs(one.corners_mm - other.corners_mm).max() < other.edges_mm.max())
+    return same and bool(one.volume.geometry.corner_distance_mm(other.volume.geometry) < other.edges_mm.max())
 
 
 def _by_level(images: Sequence[FoundImage], depth: int, rule: str, roots: Sequence[Path] = ()) -> Subjects:
