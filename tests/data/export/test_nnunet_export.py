@@ -20,7 +20,6 @@ from sam2ft.data.export.nnunet_export import NnunetExport, nnunet_export
 from sam2ft.data.export.nnunet_folder import write_nnunet
 from sam2ft.data.prepare.prepare import prepare_dataset
 from sam2ft.data.sources.find import find_sources
-from sam2ft.data.store.folds import folds_of
 from sam2ft.data.store.index import index_path, read_index, write_index
 from sam2ft.data.store.store import Store
 from sam2ft.data.store.writer import PreparedVolume, StoreWriter
@@ -222,7 +221,7 @@ def test_an_export_with_folds_prepares_to_the_same_folds(four: Store, tmp_path: 
     rows = {name: ["val" if fold == number else "train" for fold in range(count)] for number, name in enumerate("abc")}
     store = with_index(four, folds={**rows, "d": ["test"] * count})
     _, folder = exported(store, tmp_path / "raw")
-    assert folds_of(prepared_again(folder, tmp_path)) == folds_of(store)
+    assert prepared_again(folder, tmp_path).folds == store.folds
 
 
 def test_who_is_in_test_of_some_folds_is_left_out_of_these(four: Store, tmp_path: Path) -> None:

@@ -87,7 +87,9 @@ def test_lines_sort_by_what_should_be_looked_at_and_filter_by_split_and_words(pa
 def test_on_paper_all_pictures_are_there(page_file: Path, opened: Open) -> None:
     page = opened(page_file)
     # Nobody has scrolled: a printer does not wait for pictures that load when one does.
-    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth === 432)")
+    page.wait_for_load_state("load")
+    widths = page.evaluate("[...document.images].filter(one => one.src).map(one => one.complete && one.naturalWidth)")
+    assert widths == [432] * page.locator("td.drawn img").count() != []
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.querySelector('td.drawn')).display") == "table-cell"
     assert page.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
@@ -121,7 +123,9 @@ def test_names_of_the_data_stay_text(tmp_path: Path, opened: Open) -> None:
     labels = LabelTable(tuple(Label(label.id, label.name + " <b>", label.interface) for label in LABELS))
     store = replace(store, name=HOSTILE, labels=labels, refused=((HOSTILE, HOSTILE),))
     page = opened(rendered(store, tmp_path / "page.html"))
-    assert page.evaluate("document.querySelectorAll('img[src]:not([src^=\"data:image/webp\"]), #volumes b').length") == 0
+    assert (
+        page.evaluate("document.querySelectorAll('img[src]:not([src^=\"data:image/webp\"]), #volumes b').length") == 0
+    )
     assert page.locator("h1").text_content() == HOSTILE
 
 
