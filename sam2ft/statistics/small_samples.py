@@ -55,10 +55,8 @@ def limits_of(measure: str) -> tuple[float, float]:
 
 def with_shown_interval(row: Row) -> Row:
     """A row of a global table (measure, mean, sd, n, ci_low, ci_high) whose ci_low and ci_high are `shown_interval`."""
-    low, high = _interval_in(row, ("mean", "sd", "n", "ci_low", "ci_high"), limits_of(str(row["measure"]))) or (
-        None,
-        None,
-    )
+    found = _interval_in(row, ("mean", "sd", "n", "ci_low", "ci_high"), limits_of(str(row["measure"])))
+    low, high = found or (None, None)
     return {**row, "ci_low": low, "ci_high": high}
 
 
