@@ -69,6 +69,7 @@ SITES = (
     ("tests", 20, ""),
     ("norestart", 0, ""),
     ("asleep", 0, ", setup: [sleep 600]"),
+    ("slow start", 0, """, container: 'sh -c "sleep 600"'"""),
     ("n1n2", 20, ", exclude: n3"),
     ("n3", 20, ", exclude: 'n1,n2'"),
 )

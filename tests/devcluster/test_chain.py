@@ -103,7 +103,7 @@ def test_the_report_names_what_failed_with_its_class(ended):
     coverage = ended.coverage()
     assert (coverage["planned"], coverage["done"], coverage["failed"], coverage["missing"]) == (12, 9, 3, 0)
     failed = {run["name"]: run for run in coverage["runs"] if run["state"] == "failed"}
-    assert {name: run["class"] for name, run in failed.items()} == BAD
+    assert {name: run["class"] for name, run in failed.items()} == BAD, (failed, ended.logs())
     assert "FloatingPointError" in failed["crash"]["reason"]
     assert "memory" in failed["memory"]["reason"]
     assert {row["name"]: row["class"] for row in ended.states() if row["state"] == "failed"} == BAD

@@ -96,3 +96,19 @@ def test_two_launchers_at_the_same_moment_submit_once(slurm, experiment, emptied
     once = Counter(place.run_id for place in runs.runs)
     assert elements_in_queue(slurm, runs) == {"train": once, "eval": once}
     assert len(runs.records) == 1
+
+
+def test_a_warning_of_the_time_limit_before_python_has_started_is_a_timeout_not_an_error(slurm, experiment, emptied):
+    """Slurm may send it up to a minute before it is due: a job of one minute can still be starting."""
+    runs = experiment("early")
+    runs.sweep(site="slow start")
+    (place,) = runs.runs
+    job = runs.job(place)
+    runs.wait(lambda: f"{job}.0" in slurm.run("squeue", "-h", "-s", "-o", "%i").split())
+    slurm.run("scancel", "--signal=USR2", job)
+    runs.wait(lambda: job not in slurm.queue())
+    assert slurm.accounted(job)[job]["State"] == "FAILED"
+    (row,) = runs.states()
+    assert (row["state"], row["class"]) == ("failed", "timeout"), row
+    assert "the warning of its time limit" in row["reason"]
+    assert "1 to submit: " in runs.sweep("--retry", "timeout", "--dry-run", site="slow start")

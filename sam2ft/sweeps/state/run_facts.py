@@ -20,9 +20,6 @@ from sam2ft.sweeps.state.run_state import AccountingSays, Evidence, HeartbeatSay
 from sam2ft.sweeps.state.slurm_snapshot import SlurmSnapshot
 from sam2ft.sweeps.submit.records import Element
 
-_KILLED = (128 + 9, 9)
-"""Exit codes of a killed process: of a shell for signal 9, and of srun in Slurm 22.05."""
-
 
 @dataclass(frozen=True)
 class RunFacts:
@@ -186,13 +183,20 @@ def _accounting_says(
         # One of its workers was killed, for example.
         suspect = newest.failure_class is FailureClass.ERROR
     else:
-        killed = accounted.code in _KILLED or accounted.signal == signal.SIGKILL
-        suspect = killed and accounted.state == SlurmState.FAILED
-        if accounted.code == DISK_FAILED and accounted.state == SlurmState.FAILED:
+        failed = accounted.state == SlurmState.FAILED
+        suspect = failed and _ended_by(accounted, signal.SIGKILL)
+        if failed and accounted.code == DISK_FAILED:
             return "FAILED with 4"
+        if failed and _ended_by(accounted, signal.SIGUSR2):
+            return "FAILED by USR2"
     if suspect and log_shows_out_of_memory(facts.layout, facts.run.run_id, decider):
         return SlurmState.OUT_OF_MEMORY
     return accounted.state
+
+
+def _ended_by(accounted: Accounted, number: signal.Signals) -> bool:
+    """Whether a signal ended it: so named, or by the code of a shell (128 + number) or of srun in 22.05 (number)."""
+    return accounted.code in (128 + number, number) or accounted.signal == number
 
 
 def _heartbeat_says(status: RunStatus, *, has_job: bool) -> HeartbeatSays:

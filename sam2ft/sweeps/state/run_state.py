@@ -24,10 +24,12 @@ QueueSays = Literal["runs", "waits", "not listed", "no answer", "no job"]
 
 waits: for something that can still happen; no job: the run, or its last attempt, was not submitted to Slurm.
 """
-AccountingSays = Literal["nothing", "not ended", "FAILED with 4"] | SlurmState
+AccountingSays = Literal["nothing", "not ended", "FAILED with 4", "FAILED by USR2"] | SlurmState
 """What sacct says about the newest job that counts: how it ended.
 
 FAILED with 4: with the exit code of a disk failure, and the run's own last word is not that it failed.
+FAILED by USR2: the warning of the time limit, which Slurm may send up to a minute early, ended a process that was still
+starting, or a wrapper that does not pass it on; and the run's own last word is not that it failed.
 """
 HeartbeatSays = Literal["none", "recent", "old", "in the future", "process ended"]
 """What the heartbeat of an active attempt says; old: from SILENCE_S on."""
@@ -120,6 +122,8 @@ CASES = (
          "job {job} used more memory than it requested and was killed", AT_END),
     Case(ANY,         ANY,          "FAILED with 4", ANY,             State.FAILED,  C.DISK,
          "job {job} ended with code 4: a file system failed, and the state of the run could not be written", AT_END),
+    Case(ANY,         ANY,          "FAILED by USR2", ANY,            State.FAILED,  C.TIMEOUT,
+         "job {job} was ended by the warning of its time limit (USR2) before it had saved", AT_END),
     Case(ANY,         ANY,          S.FAILED,        ANY,             State.FAILED,  C.ERROR,
          "job {job} {how} without reporting a status", AT_END),
     # Slurm does not decide: the run's own files do.

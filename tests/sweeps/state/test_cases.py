@@ -75,6 +75,7 @@ NO_BOOT = "job 17_0 got a node that did not boot (BOOT_FAIL on n1)"
 LIMIT, DEADLINE = (f"job 17_0 reached its {what} before it had saved" for what in ("time limit", "deadline"))
 MEMORY = "job 17_0 used more memory than it requested and was killed"
 UNWRITTEN = "job 17_0 ended with code 4: a file system failed, and the state of the run could not be written"
+WARNED = "job 17_0 was ended by the warning of its time limit (USR2) before it had saved"
 KILLED = "job 17_0 was killed by signal 9 without reporting a status"
 GONE = f"job local (restart 0, {HERE}, process {NOBODY}) has ended without reporting a status"
 
@@ -99,6 +100,7 @@ EXAMPLES = (
     Example("failed", "timeout", DEADLINE, sacct=sacct("DEADLINE")),
     Example("failed", "oom", MEMORY, sacct=sacct("OUT_OF_MEMORY")),
     Example("failed", "disk", UNWRITTEN, TRAINING, sacct=sacct("FAILED", "4:0")),
+    Example("failed", "timeout", WARNED, sacct=sacct("FAILED", "140:0")),
     Example("failed", "error", KILLED, TRAINING, sacct=sacct("FAILED", "0:9")),
     Example("new", None, "", submitted=False),
     Example("unknown", None, f"job 17_0 was submitted, {UNREAD}", queue=None),
@@ -153,7 +155,7 @@ def possible(evidence: Evidence) -> bool:
     return all((
         not (queued and by_job),
         evidence.status != "older" or by_job,
-        evidence.accounting != "FAILED with 4" or evidence.status not in ("failed", "gave up"),
+        evidence.accounting not in ("FAILED with 4", "FAILED by USR2") or evidence.status not in ("failed", "gave up"),
         evidence.accounting != "not ended" or evidence.status in ("no file", "older"),
         evidence.accounting != "COMPLETED" or evidence.status in ("no file", "stopped", "failed", "gave up"),
         evidence.heartbeat == "none" or evidence.status == "active",
@@ -165,7 +167,8 @@ def possible(evidence: Evidence) -> bool:
 
 
 def test_whatever_the_sources_say_one_row_fits_and_no_row_is_hidden_by_those_above_it():
-    accounting = ["nothing", "not ended", "FAILED with 4", *(state for state in SlurmState if state.phase == "ended")]
+    words = ["nothing", "not ended", "FAILED with 4", "FAILED by USR2"]
+    accounting = [*words, *(state for state in SlurmState if state.phase == "ended")]
     product = itertools.product(
         get_args(run_state.StatusSays), get_args(run_state.QueueSays), accounting, get_args(run_state.HeartbeatSays)
     )
