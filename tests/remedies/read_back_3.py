@@ -147,6 +147,7 @@ def two_subjects_of_one_name(raw: Raw) -> str:
 def instances_without_an_id(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> str:
     def with_more(given: Volume, labels: LabelTable, changes: Any, *_: str) -> tuple[Any, tuple[str, ...]]:
         found, notes = relabelled_volume(given, labels, changes)
+        found = found.copy()  # it may be the array of the file
         found[0, 0, 0] = 1
         return found, notes
 

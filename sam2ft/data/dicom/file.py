@@ -1,6 +1,7 @@
 """Reading one DICOM file: its header, and the header values that give position and orientation of its image."""
 
 import os
+import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -238,9 +239,11 @@ def _rest_of_deflated(stream: IO[bytes], header: pydicom.Dataset, end: int) -> b
     """What follows the last element in the inflated contents, or the compressed ones in the file."""
     stream.seek(132 + 12 + int(header.file_meta.FileMetaInformationGroupLength))
     inflating = zlib.decompressobj(-zlib.MAX_WBITS)
-    rest = inflating.decompress(stream.read(), end + _MOST_REST)[end:]
-    # An odd number of compressed bytes is filled up.
-    return rest + (inflating.unused_data if inflating.unused_data != b"\0" else b"")
+    inflated = inflating.decompress(stream.read(), end + _MOST_REST)
+    # The sums that gzip ends with, which some writers leave there; an odd number of compressed bytes is filled up.
+    sums = struct.pack("<II", zlib.crc32(inflated), len(inflated))
+    ending = inflating.unused_data.removeprefix(sums)
+    return inflated[end:] + (ending if ending != b"\0" else b"")
 
 
 def _deferred_above(path: Path) -> int | None:

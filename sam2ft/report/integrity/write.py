@@ -35,7 +35,8 @@ def write_integrity_report(
 ) -> tuple[StoreFinding, ...]:
     """Write report.html of the store `path`, whole or not at all, and return its findings, the gravest first.
 
-    Volumes that were measured for the last report and have the same content are not read again.
+    A page that would say the same is left as it is. Volumes that were measured for the last report and have the same
+    content are not read again.
 
     Args:
         refused: volumes that this preparation refused, and the reasons; None: those of the last preparation.
@@ -67,11 +68,17 @@ def write_integrity_report(
         store=reported,
         findings=findings,
         digest=records_digest(store.volumes),
-        generated=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        generated=kept.generated,
     )
-    write_text(path / REPORT_PAGE, render_integrity(page))
-    write_kept(path, replace(kept, measured=measured), (record.digest for record in store.volumes))
+    if kept.measured != measured or not _is_written(path / REPORT_PAGE, render_integrity(page)):
+        now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        write_text(path / REPORT_PAGE, render_integrity(replace(page, generated=now)))
+        write_kept(path, replace(kept, measured=measured, generated=now), (one.digest for one in store.volumes))
     return findings
+
+
+def _is_written(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_bytes() == text.encode()
 
 
 def shown_reason(reason: str, hashed: bool) -> str:

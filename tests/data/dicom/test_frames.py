@@ -2,6 +2,8 @@
 
 import copy
 import gzip
+import struct
+import zlib
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -90,6 +92,28 @@ def test_compressed_frames_have_the_values_of_uncompressed_ones(tmp_path: Path, 
     found = read_volume(path)
     assert np.array_equal(found.array_zyx, expected.array_zyx)
     assert found.geometry == expected.geometry
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_sums_of_gzip_behind_deflated_elements_are_taken_and_wrong_ones_refused(
+    tmp_path: Path, one: FileDataset, filled: bool
+) -> None:
+    """As in pydicom's image_dfl.dcm; an odd number of bytes is filled up."""
+    path = write_enhanced(tmp_path / "e" / "1.dcm", one)
+    header = pydicom.dcmread(path)
+    header.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    header.save_as(path)
+    expected, content = read_volume(path), path.read_bytes()
+    start = 132 + 12 + pydicom.dcmread(path).file_meta.FileMetaInformationGroupLength
+    inflating = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = inflating.decompress(content[start:])
+    deflated = content[: len(content) - len(inflating.unused_data)]
+    fill = b"\0" if filled else b""
+    path.write_bytes(deflated + struct.pack("<II", zlib.crc32(inflated), len(inflated)) + fill)
+    assert np.array_equal(read_volume(path).array_zyx, expected.array_zyx)
+    path.write_bytes(deflated + struct.pack("<II", zlib.crc32(inflated) ^ 1, len(inflated)) + fill)
+    with pytest.raises(DataError, match="bytes follow its last element"):
+        read_volume(path)
 
 
 def test_an_echo_of_a_file_is_chosen_and_all_of_them_are_a_decay(tmp_path: Path, one: FileDataset, twin: Path) -> None:

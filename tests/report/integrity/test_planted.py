@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -279,3 +280,27 @@ def test_the_page_has_no_volume_of_a_label_that_was_not_drawn(tmp_path: Path, dr
     counts = {label: re.findall(r"(\d) of (\d)", row)[0] for label, row in zip(names, summary, strict=False)}
     assert counts == {label: ("4", "4") if label in drawn else ("3", "3") for label in names}
     assert "(– was not drawn)" in page
+
+
+def test_a_page_that_would_say_the_same_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> "Later":
+            return cls(2099, 1, 1, tzinfo=tz)
+
+    store = stored(tmp_path, cohort(3, 0)).path
+
+    def files() -> dict[str, tuple[int, bytes]]:
+        return {name: ((store / name).stat().st_mtime_ns, (store / name).read_bytes()) for name in written}
+
+    written = ("report.html", "report.json")
+    write_integrity_report(store)
+    before = files()
+    monkeypatch.setattr("sam2ft.report.integrity.write.datetime", Later)
+    write_integrity_report(store)
+    assert files() == before
+    write_integrity_report(store, [(VolumeKey("toy", "s9", "t1"), "scan.nii: it ends too early")])
+    assert b"2099-01-01 00:00 UTC" in (store / "report.html").read_bytes()
+    (store / "report.html").write_text("<!doctype html>")
+    write_integrity_report(store)
+    assert b"it ends too early" in (store / "report.html").read_bytes()
