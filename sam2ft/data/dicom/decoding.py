@@ -6,7 +6,10 @@ knows is GPL. High-throughput JPEG 2000 (PS3.5 A.4.11, ISO 15444-15) differs fro
 alone, which the OpenJPEG in Pillow reads; pydicom asks Pillow only when the transfer syntax is JPEG 2000.
 """
 
+import struct
 import tempfile
+from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,9 @@ _DESCRIBE_PIXELS = (
 )
 _BYTE = 8
 _AS_IN_MEMORY = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+# Pixel data of any length in items, and their delimiter (PS3.5 A.4).
+_PIXELS_BEGIN = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF)
+_PIXELS_END = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
 # GDCM finds the precision of a JPEG by trying one library after the other.
 _OF_THE_SEARCH = (b"Unsupported JPEG data precision", b"Invalid SOS parameters for sequential JPEG")
 
@@ -120,6 +126,23 @@ def _named(whole: Dataset, syntax: UID) -> Dataset:
     return named
 
 
+@lru_cache(
+    maxsize=8
+)  # the frames of a series have one description, whose writing takes as long as half of the decoding
+def _before_pixels(syntax: UID, described: tuple[tuple[str, Any], ...]) -> bytes:
+    """A DICOM file of one frame up to its pixel data."""
+    one, meta = Dataset(), FileMetaDataset()
+    for keyword, value in described:
+        setattr(one, keyword, value)
+    one.SOPClassUID, one.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
+    meta.TransferSyntaxUID = syntax
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = one.SOPClassUID, one.SOPInstanceUID
+    one.file_meta = meta
+    written = BytesIO()
+    pydicom.dcmwrite(written, one, enforce_file_format=True)
+    return written.getvalue()
+
+
 def _by_gdcm(whole: Dataset, syntax: UID, frame: int) -> npt.NDArray[Any]:
     """One frame, decoded from a file that holds it and the description of its integers alone.
 
@@ -128,17 +151,11 @@ def _by_gdcm(whole: Dataset, syntax: UID, frame: int) -> npt.NDArray[Any]:
     import SimpleITK
 
     frames = int(whole.get("NumberOfFrames") or 1)
-    one = _named(whole, syntax)
-    one.PixelData = encapsulate([get_frame(whole.PixelData, frame, number_of_frames=frames)])
-    one["PixelData"].is_undefined_length = True
-    if "NumberOfFrames" in one:
-        del one.NumberOfFrames
-    one.SOPClassUID, one.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
-    one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID
-    one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
+    described = tuple((keyword, whole.get(keyword)) for keyword in _DESCRIBE_PIXELS if keyword in whole)
+    fragments = encapsulate([get_frame(whole.PixelData, frame, number_of_frames=frames)])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frame.dcm"
-        pydicom.dcmwrite(path, one, enforce_file_format=True)
+        path.write_bytes(b"".join((_before_pixels(syntax, described), _PIXELS_BEGIN, fragments, _PIXELS_END)))
         process: Any = SimpleITK.ProcessObject
         process.GlobalWarningDisplayOff()  # they go to stderr, and may quote the header
         with refusing_complaints(_OF_THE_SEARCH):
