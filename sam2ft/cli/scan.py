@@ -5,6 +5,7 @@ import csv
 import json
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,8 +147,10 @@ def _unpacked(scan: "Scanned", roots: Sequence[Path], into: Path) -> list[Path]:
     """Unpack all archives; the folders to scan besides `roots`."""
     from sam2ft.data.scan.archives import unpack_zip
 
+    places = Counter(archive.path.relative_to(root) for archive, root in scan.archives)
     for archive, root in scan.archives:
-        unpack_zip(archive, root, into)
+        # P01.zip of two folders: below their names.
+        unpack_zip(archive, root if places[archive.path.relative_to(root)] == 1 else root.parent, into)
     inside = any(into.resolve().is_relative_to(root.resolve()) for root in roots)
     return [] if inside or not into.is_dir() else [into]
 

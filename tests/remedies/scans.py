@@ -114,6 +114,18 @@ def masks_and_images_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return shown
 
 
+@remedy("give another one to --unpack", of="as in the archive")
+def an_archive_whose_folder_holds_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    with _place(tmp_path, monkeypatch):
+        write_messy(tmp_path)
+        _run("scan knees --unpack un", monkeypatch)
+        next(path for path in Path("un/P06").rglob("*") if path.is_file()).unlink()
+        shown = _run("scan knees --unpack un", monkeypatch, fails=True)
+        assert "6 subjects" in _run("scan knees un", monkeypatch)
+        assert "6 subjects" in _run("scan knees --unpack elsewhere", monkeypatch)
+    return " ".join(shown.split())
+
+
 @remedy("give a folder with more space to --unpack")
 @remedy("copy it again", of="a zip archive that cannot be read")
 @remedy("copy it again", of="holds more than the")

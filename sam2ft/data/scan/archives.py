@@ -50,11 +50,12 @@ def unpack_zip(archive: ZipArchive, root: Path, into: Path) -> Path:
     """The folder with the files of an archive, below `into` at its place below `root`; what is there stays.
 
     Raises:
-        DataError: a member would lie elsewhere, is a link or encrypted, holds more than it declares, or there is not
-            enough space. Nothing of the archive is left then.
+        DataError: a member would lie elsewhere, is a link or encrypted, holds more than it declares, there is not
+            enough space (nothing of the archive is left then), or its folder is there with other contents.
     """
     target = into / archive.path.relative_to(root).with_suffix("")
     if target.exists():
+        _refuse_other_contents(archive.path, target)
         return target
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -73,6 +74,29 @@ def unpack_zip(archive: ZipArchive, root: Path, into: Path) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def _refuse_other_contents(path: Path, folder: Path) -> None:
+    """DataError unless `folder` holds what an archive does: it may be that of another archive of this name."""
+    with _opened_zip(path) as archive:
+        members = _members(path, archive)
+    other = [member.filename for member in members if _crc32(folder / member.filename) != member.CRC]
+    if other:
+        raise DataError(
+            f"{path}: {len(other)} of its {len(members)} files are not in {folder} as in the archive, e.g. "
+            f"{other[0]!r}; scan that folder itself, or give another one to --unpack"
+        )
+
+
+def _crc32(path: Path) -> int | None:
+    """The checksum that zip archives hold; None: there is no such file."""
+    if not path.is_file():
+        return None
+    found = 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            found = zlib.crc32(chunk, found)
+    return found
 
 
 @contextmanager

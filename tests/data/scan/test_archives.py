@@ -34,9 +34,23 @@ def test_an_archive_is_unpacked_at_its_place_once(tmp_path):
     folder = unpack_zip(archive, tmp_path / "in", tmp_path / "out")
     assert folder == tmp_path / "out/site/P01"
     assert (folder / "a/1.dcm").read_bytes() == b"one"
-    (folder / "2.dcm").write_bytes(b"mine")
+    written = (folder / "2.dcm").stat().st_mtime_ns
+    (folder / "notes.txt").write_text("mine")
     assert unpack_zip(archive, tmp_path / "in", tmp_path / "out") == folder
-    assert (folder / "2.dcm").read_bytes() == b"mine"
+    assert (folder / "2.dcm").stat().st_mtime_ns == written
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", [b"ONE", None])
+def test_a_folder_that_holds_something_else_is_not_taken_for_the_archive(tmp_path, content):
+    """Of the archive P01.zip of another site, or changed since."""
+    (tmp_path / "in").mkdir()
+    path = packed(tmp_path / "in/P01.zip", **{"a/1.dcm": b"one", "2.dcm": b"two"})
+    file = unpack_zip(listed_archive(path), tmp_path / "in", tmp_path / "out") / "a/1.dcm"
+    file.unlink() if content is None else file.write_bytes(content)
+    with pytest.raises(DataError, match=r"P01\.zip: 1 of its 2 files are not in .*out/P01 .*'a/1\.dcm'; scan that"):
+        unpack_zip(listed_archive(path), tmp_path / "in", tmp_path / "out")
+    assert (file.read_bytes() if file.exists() else None) == content
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x", "C:\\x", "..\\x", "\\\\server\\x", "a/../x"])

@@ -32,6 +32,16 @@ def test_three_commands_lead_from_a_messy_folder_to_a_store(command, in_folder):
     assert labels == {"femoral cartilage", "tibial cartilage"}
 
 
+def test_archives_of_one_name_in_two_folders_are_both_unpacked(command, in_folder):
+    write_messy(in_folder)
+    for site in ("north", "south"):
+        (in_folder / site).mkdir()
+        shutil.copy(in_folder / "knees/P06.zip", in_folder / site / "P07.zip")
+    command("scan north south --unpack unpacked")
+    assert {path.name for path in (in_folder / "unpacked").iterdir()} == {"north", "south"}
+    assert all(any((in_folder / "unpacked" / site / "P07").rglob("*")) for site in ("north", "south"))
+
+
 def test_the_first_echo_is_what_is_stored(command, in_folder):
     write_messy(in_folder)
     command("scan knees --out knees.yaml")
