@@ -6,7 +6,8 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,10 +17,9 @@ from nibabel.spatialimages import HeaderDataError
 
 from sam2ft.core.errors import DataError, naming
 
-try:
-    from isal import isal_zlib
-except ImportError:  # an environment of before, or a platform without it
-    isal_zlib = None
+isal_zlib: Any = None
+with suppress(ImportError):  # an environment of before, or a platform without it
+    isal_zlib = import_module("isal.isal_zlib")
 
 _ISAL_ERRORS: tuple[type[Exception], ...] = () if isal_zlib is None else (isal_zlib.error,)
 CHUNK = 1 << 20
