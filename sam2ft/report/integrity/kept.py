@@ -27,8 +27,6 @@ class KeptReport:
     """`VolumeRecord.digest` -> its numbers."""
     refused: Sequence[tuple[str, str]] = ()
     """(name, reason) of the volumes that the last preparation refused."""
-    generated: str = ""
-    """When the page was written; a page that would say the same is left alone."""
 
 
 def read_kept(store: Path) -> KeptReport:
@@ -37,8 +35,7 @@ def read_kept(store: Path) -> KeptReport:
         found, is_sealed = verified_json(store / REPORT_KEPT)
         if is_sealed and found["format"] == _FORMAT:
             measured = {digest: MeasuredVolume.from_json(one) for digest, one in found["volumes"].items()}
-            refused = tuple((str(name), str(reason)) for name, reason in found["refused"])
-            return KeptReport(measured, refused, str(found.get("generated", "")))
+            return KeptReport(measured, tuple((str(name), str(reason)) for name, reason in found["refused"]))
     return KeptReport()
 
 
@@ -46,5 +43,4 @@ def write_kept(store: Path, kept: KeptReport, digests: Iterable[str]) -> None:
     """Replace report.json, with the measurements of the volumes in `digests` alone."""
     volumes = {one: kept.measured[one].to_json() for one in sorted(set(digests) & kept.measured.keys())}
     refused = [list(one) for one in kept.refused]
-    content = {"format": _FORMAT, "generated": kept.generated, "refused": refused, "volumes": volumes}
-    write_sealed_json(store / REPORT_KEPT, content)
+    write_sealed_json(store / REPORT_KEPT, {"format": _FORMAT, "refused": refused, "volumes": volumes})

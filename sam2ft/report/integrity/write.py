@@ -68,17 +68,20 @@ def write_integrity_report(
         store=reported,
         findings=findings,
         digest=records_digest(store.volumes),
-        generated=kept.generated,
+        generated=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
-    if kept.measured != measured or not _is_written(path / REPORT_PAGE, render_integrity(page)):
-        now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-        write_text(path / REPORT_PAGE, render_integrity(replace(page, generated=now)))
-        write_kept(path, replace(kept, measured=measured, generated=now), (one.digest for one in store.volumes))
+    text = render_integrity(page)
+    if kept.measured != measured or not _is_but_for(page.generated, text, path / REPORT_PAGE):
+        write_text(path / REPORT_PAGE, text)
+        write_kept(path, replace(kept, measured=measured), (record.digest for record in store.volumes))
     return findings
 
 
-def _is_written(path: Path, text: str) -> bool:
-    return path.is_file() and path.read_bytes() == text.encode()
+def _is_but_for(time: str, text: str, path: Path) -> bool:
+    """Whether a file holds `text`, with another time of the same length where it says `time`."""
+    found = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    start = text.find(time)
+    return found == text.replace(time, found[start : start + len(time)])
 
 
 def shown_reason(reason: str, hashed: bool) -> str:
