@@ -14,6 +14,7 @@ import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,10 +132,9 @@ def _proposed(message: str) -> str:
 
 def _compared(path: Path, volume: Volume) -> str:
     for name, read in (("nibabel", _by_nibabel), ("SimpleITK", _by_simpleitk)):
-        try:
+        others: list[Placed] = []
+        with suppress(Exception):  # whatever the other reader raises: it does not read this file
             others = read(path, volume)
-        except Exception:  # noqa: BLE001, S112 (whatever the other reader raises: it does not read this file)
-            continue
         if others:
             differences = [_difference(volume, other) for other in others]
             return name if "" in differences else f"{name}: {differences[0]}"
