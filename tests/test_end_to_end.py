@@ -63,6 +63,7 @@ def test_a_point_and_a_baseline_from_yaml_to_page_and_nothing_twice(toy: Any) ->
     assert "mean_of_labels" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_exception_inside_training_is_exit_code_1_with_its_traceback_in_the_log(toy: Any) -> None:
     toy.write("lr: 1e-3", "lr: 1e+30")
     settings = ("--set", "module.max_skipped_steps=1", "--set", "module.visualize=false")

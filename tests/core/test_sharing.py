@@ -129,6 +129,7 @@ def run(*command: str, umask: int, given: str) -> subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.slow
 def test_a_command_shares_everything_that_it_makes(shared):
     store = shared / "data" / "knee"
     phantom = ("--phantom", "knee", "--subjects", "3", "--out", str(store))

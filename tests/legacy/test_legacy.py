@@ -192,6 +192,7 @@ def test_a_stopped_training_goes_on_to_its_end(study: Path) -> None:
     assert (evaluation / "_SUCCESS").is_file()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_the_earlier_version_is_evaluated_on_other_subjects(study: Path) -> None:
     best = next(study.glob("runs/study/*/checkpoints/best.pt"))
     out = run("eval.py", "--ckpt", str(best), "--split", "val", "--set", "eval.qc_slices=0")

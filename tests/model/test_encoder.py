@@ -38,7 +38,7 @@ def with_positions(model):
         ("sam2_nano", 256),
         ("sam2_nano", 160),
         ("configs/sam2.1/sam2.1_hiera_t.yaml", 96),
-        ("configs/sam2/sam2_hiera_b+.yaml", 64),
+        pytest.param("configs/sam2/sam2_hiera_b+.yaml", 64, marks=pytest.mark.slow),
     ],
 )
 def test_features_and_gradients_are_those_of_stock(config, side):

@@ -32,6 +32,7 @@ FOREIGN = {
     "--raw": "of gdcmconv",
     "--upgrade-package": "of uv, by make lock",
     "--from": "of sam2ft.tools.download_weights",
+    "--metadata": "of sam2ft.tools.slice_files",
 }
 """Options of programs that are not commands of this package."""
 SCRIPTS = frozenset({"slurm/batch_script.py", "slurm/requeue.py"})

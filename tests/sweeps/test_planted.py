@@ -266,7 +266,7 @@ def test_status_and_reports_of_the_runs_of_others_are_read_and_run_nothing(
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
-@pytest.mark.parametrize("script", ["train.py", "sweep.py"])
+@pytest.mark.parametrize("script", [pytest.param("train.py", marks=pytest.mark.slow), "sweep.py"])
 def test_the_commands_end_with_2_and_one_line_and_the_remedy_works(toy: object, script: str) -> None:
     os.chown(EXPERIMENT, 54321, -1)
     before = sorted(Path().rglob("*"))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tensorboard.summary.writer.event_file_writer import AtomicCounter
 
 from sam2ft.config.schema.module import WandB
 from sam2ft.core.events import EpochDone, Observers, SlicePrediction, StepDone
@@ -144,7 +145,12 @@ def test_tensorboard_gets_losses_values_pictures_and_the_configuration(
     assert found["config/text_summary"] == [0]
 
 
-def test_after_a_resume_the_steps_that_are_done_again_are_shown_once(step: Steps, tmp_path: Path) -> None:
+def test_after_a_resume_the_steps_that_are_done_again_are_shown_once(
+    step: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Files of one second and process are read in the order of this number as text, in which 10 comes before 9; the
+    # attempts of a run are other processes.
+    monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid", AtomicCounter(0))
     first = TensorBoardTracker(tmp_path, config_text="", draw=draw)
     for number in range(1, 8):
         first.on_step(step(number), None)

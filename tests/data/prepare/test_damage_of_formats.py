@@ -22,6 +22,7 @@ def run(module: str, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_some_damage_of_every_kind_is_refused_or_changes_nothing() -> None:
     found = run("damage_of_formats", "all", "4", "11")
     assert found.keys() == KINDS.keys()

@@ -200,6 +200,7 @@ def test_a_set_that_is_none_is_named(tmp_path: Path, bad: str) -> None:
         rows(tmp_path, bad, "m/{subject}")
 
 
+@pytest.mark.slow
 def test_ten_thousand_files_take_seconds(tmp_path: Path) -> None:
     (tmp_path / "i").mkdir()
     (tmp_path / "m").mkdir()

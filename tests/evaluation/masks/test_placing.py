@@ -217,6 +217,7 @@ def uneven_store(folder: Path, write_series: Callable[..., Path], offsets: list[
 
 
 @pytest.mark.parametrize("case", UNEVEN)
+@pytest.mark.slow
 def test_predictions_follow_a_resampled_series_as_masks_do(
     tmp_path: Path, write_series: Callable[..., Path], case: str, capsys
 ):

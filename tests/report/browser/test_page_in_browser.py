@@ -57,7 +57,7 @@ def points(page: Any) -> list[str]:
     return page.evaluate("[...document.querySelectorAll('#comparison tbody tr:not([hidden])')].map(row => row.id)")
 
 
-@pytest.mark.parametrize("page_of", ["of_twelve", "hostile"])
+@pytest.mark.parametrize("page_of", ["of_twelve", pytest.param("hostile", marks=pytest.mark.slow)])
 def test_everything_is_drawn_and_loaded_and_nothing_complains(page_of: str, request: Any, walked: Open) -> None:
     page = walked(request.getfixturevalue(page_of))
     assert page.locator("figure.plot").count() == page.locator("figure.plot canvas").count() >= 8
@@ -242,7 +242,8 @@ def test_links_lead_to_something(of_twelve: Path, opened: Open) -> None:
             assert (of_twelve.parent / link).is_file(), link
 
 
-@pytest.mark.parametrize("width", [1300, pytest.param(390, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1300, 390])
 def test_a_jump_arrives_where_it_leads_although_plots_are_drawn_on_its_way(
     of_twelve: Path, opened: Open, width: int
 ) -> None:
@@ -361,7 +362,8 @@ def of_long_names(sweep: Callable[..., Path], tmp_path_factory: pytest.TempPathF
     return sweep(tmp_path_factory.mktemp("long"), 5, hostile=" of a long name that nobody would abbreviate")
 
 
-@pytest.mark.parametrize("width", [pytest.param(1024, marks=pytest.mark.slow), 390])
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1024, 390])
 def test_plots_that_need_room_scroll_instead_of_printing_over_themselves(
     of_long_names: Path, opened: Open, width: int, walk_down: Callable[[Any], None]
 ) -> None:

@@ -180,6 +180,7 @@ def test_a_terminal_gets_those_runs_of_very_many_that_need_somebody(workplace, p
     assert f"{MOST_ROWS + 50} runs: {MOST_ROWS + 49} done, 1 failed (1 oom)" in text
 
 
+@pytest.mark.slow
 def test_of_ten_thousand_runs_each_status_is_read_once_and_slurm_is_asked_once(
     workplace, plan, attempt, programs, monkeypatch, capsys
 ):
