@@ -66,7 +66,9 @@ def copies(cuda: FakeCuda) -> dict[str, int]:
     return dict(Counter(copy.kind for copy in cuda.copies))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize(
+    "precision", ["bf16", *(pytest.param(other, marks=pytest.mark.slow) for other in ("fp32", "fp16"))]
+)
 @pytest.mark.parametrize(
     ("settings", "tensors_of_prompts"),
     [

@@ -142,6 +142,7 @@ def test_status_reads_what_is_there_and_a_sweep_finds_nothing_to_do(study: Path)
     assert "0 to submit: 3 done, 0 running, 0 failed" in run("sweep.py", "study.yaml", "--local", "1")
 
 
+@pytest.mark.slow
 def test_aggregation_gives_the_same_bytes_with_what_the_earlier_version_kept_and_without(study: Path) -> None:
     report = ExperimentLayout.of("study").report
     before = csv_files(report)

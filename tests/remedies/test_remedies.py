@@ -43,6 +43,7 @@ def _groups() -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", _groups())
 def test_what_a_message_advises_works(group: list[Entry], request: pytest.FixtureRequest) -> None:
     scenario = group[0].scenario

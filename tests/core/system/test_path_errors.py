@@ -130,7 +130,9 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-@pytest.mark.parametrize(("number", "reason"), [FULL, QUOTA, BROKEN])
+@pytest.mark.parametrize(
+    ("number", "reason"), [FULL, *(pytest.param(*other, marks=pytest.mark.slow) for other in (QUOTA, BROKEN))]
+)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # ZipFile.__del__ writes once more
 def test_a_library_that_cannot_write_names_the_file_and_the_reason(tmp_path, writer, number, reason):
     path = tmp_path / "result"

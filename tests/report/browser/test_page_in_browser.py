@@ -313,6 +313,7 @@ def test_fields_and_pictures_have_names(of_twelve: Path, walked: Open) -> None:
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.slow
 def test_a_phone_shows_it_without_scrolling_sideways(
     of_twelve: Path, opened: Open, walk_down: Callable[[Any], None]
 ) -> None:
@@ -321,6 +322,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
 
 
+@pytest.mark.slow
 def test_hostile_names_are_text_and_run_nothing(hostile: Path, walked: Open) -> None:
     page = walked(hostile)
     for select in page.locator("main select").all():
