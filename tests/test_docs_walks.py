@@ -109,7 +109,10 @@ def test_your_data_in_ten_minutes_works_as_it_is_written(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("page", "raw", "steps"),
-    [("several-series", exams, "fcfcffcfc"), ("file-per-structure", structures, "fccffc")],
+    [
+        pytest.param("several-series", exams, "fcfcffcfc", marks=pytest.mark.slow),
+        ("file-per-structure", structures, "fccffc"),
+    ],
 )
 def test_a_how_to_page_works_as_it_is_written(page: str, raw: Callable[..., None], steps: str, tmp_path: Path) -> None:
     raw(tmp_path, "p1", "p2")

@@ -176,7 +176,7 @@ PAIR = ("eval", "--reference", "masks/a.nii.gz", "--prediction", "masks/a.nii.gz
 CALLS = {"prepare": ("prepare", "dataset.yaml"), "eval": PAIR}
 
 
-@pytest.mark.parametrize("command", CALLS)
+@pytest.mark.parametrize("command", [pytest.param("prepare", marks=pytest.mark.slow), "eval"])
 def test_a_full_file_system_says_so_on_every_attempt_and_the_command_finishes_when_it_has_grown(
     scans, small, tmp_path, command
 ):
