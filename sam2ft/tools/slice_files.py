@@ -56,10 +56,7 @@ def slices_of(pattern: str) -> Slices:
         DataError: nothing matches, or two files are one slice (`7` and `007`).
     """
     folder, name = Path(pattern).parent, Path(pattern).name
-    if sorted(_PLACES.findall(pattern)) != ["slice", "subject"] or sorted(_PLACES.findall(name)) != [
-        "slice",
-        "subject",
-    ]:
+    if sorted(_PLACES.findall(name)) != ["slice", "subject"] or _PLACES.search(str(folder)):
         raise UserError(f"{pattern}: allowed: one {{subject}} and one {{slice}}, in the name of the file")
     pieces = [
         re.escape(part) if index % 2 == 0 else rf"(?P<{part}>{r'[0-9]+' if part == 'slice' else '.+?'})"

@@ -126,9 +126,8 @@ def _named(whole: Dataset, syntax: UID) -> Dataset:
     return named
 
 
-@lru_cache(
-    maxsize=8
-)  # the frames of a series have one description, whose writing takes as long as half of the decoding
+# The frames of a series have one description, whose writing takes half as long as the decoding.
+@lru_cache(maxsize=8)
 def _before_pixels(syntax: UID, described: tuple[tuple[str, Any], ...]) -> bytes:
     """A DICOM file of one frame up to its pixel data."""
     one, meta = Dataset(), FileMetaDataset()
