@@ -130,7 +130,7 @@ def _slice_in(path: Path) -> npt.NDArray[Any]:
     try:
         with naming(path):
             array = np.load(path, allow_pickle=False)
-    except (EOFError, OSError, ValueError) as error:
+    except (EOFError, MemoryError, OSError, ValueError) as error:  # a damaged header may declare any size
         raise DataError(f"{path}: not a readable numpy array ({' '.join(str(error).split())}); copy it again") from None
     if array.ndim not in (2, 3) or array.dtype.kind not in "buif":
         raise DataError(

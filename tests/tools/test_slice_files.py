@@ -99,6 +99,11 @@ def spoilt(what: str) -> str:
     if what == "damaged":
         Path("images/9-004.npy").write_bytes(Path("images/9-004.npy").read_bytes()[:300])
         return "9-004.npy: not a readable numpy array"
+    if what == "declares":
+        with Path("images/9-004.npy").open("wb") as stream:
+            header = {"descr": "<f8", "fortran_order": False, "shape": (3_000_000, 3_000_000)}
+            np.lib.format.write_array_header_1_0(stream, header)
+        return "9-004.npy: not a readable numpy array"
     if what == "pickle":
         np.save("images/9-004.npy", np.array({"a": 1}), allow_pickle=True)
         return "9-004.npy: not a readable numpy array"
@@ -113,7 +118,9 @@ def spoilt(what: str) -> str:
     return r"9: image has \(12, 20, 30\) slices, rows and columns, metadata \(13, 20, 30\)"
 
 
-@pytest.mark.parametrize("what", ["missing", "no mask", "size", "damaged", "pickle", "fractions", "metadata"])
+@pytest.mark.parametrize(
+    "what", ["missing", "no mask", "size", "damaged", "declares", "pickle", "fractions", "metadata"]
+)
 def test_one_spoilt_subject_is_refused_and_the_others_are_written(slices, capsys, what):
     expected = spoilt(what)
     with pytest.raises(IncompleteError, match="1 refused, the others are in out"):
